@@ -1,0 +1,1 @@
+"""The one-command demonstration: a page, a backend that signs, a stand-in model."""

@@ -1,0 +1,1 @@
+"""Pure values: what is configured, where a request may go, and what travels with it."""

@@ -1,0 +1,16 @@
+"""The one exception by which the pure rooms say no."""
+
+__all__ = ["Refusal"]
+
+
+class Refusal(Exception):  # noqa: N818 - a decision about a request, not an error of the program
+    """A request that will not be served, for a reason that lies in the request itself.
+
+    `code` is stable and machine-readable (kebab-case); `detail` is a sentence for whoever made
+    the request. Neither ever carries a secret, a signature or a configured header.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
