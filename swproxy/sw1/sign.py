@@ -1,0 +1,191 @@
+"""Signing: one function, with the parameters of the published Signway clients.
+
+For every valid input the result is, byte for byte, what `signway-sdk` 0.1.3 returns. That
+client's reading of things is kept even where another would be neater: the order of parameters,
+the way it writes down a URL that it was given, and how it counts a body (see `sign_url`).
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from urllib.parse import quote, quote_plus, urlparse
+
+from swproxy.sw1.canonical import (
+    ALGORITHM,
+    canonical_headers,
+    canonical_query,
+    request_head,
+    sign_digest,
+    signing_key,
+)
+
+__all__ = ["sign_url"]
+
+# RFC 9110, section 5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL_BUT_TAB = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_SCHEMES = ("http", "https", "ws", "wss")
+# Ten digits are over 300 years: enough, and no verifier has to read a longer number.
+_LONGEST_EXPIRY = 9_999_999_999
+
+
+def sign_url(  # noqa: PLR0917 - the published clients' parameters, in their order
+    id: str,
+    secret: str,
+    host: str,
+    proxy_url: str,
+    expiry: int,
+    method: str,
+    headers: Mapping[str, str] | None = None,
+    body: str | bytes | None = None,
+    datetime_override: datetime | None = None,
+) -> str:
+    """Sign a request for `proxy_url`, to be sent to `host`, and return the URL to call.
+
+    `id` and `secret` are the application's. `host` is the proxy's public URL, with or without a
+    path prefix and a trailing slash. The URL holds for `expiry` seconds from now, or from
+    `datetime_override`: aware, or naive and then taken as UTC; fractions of a second are dropped.
+
+    Whoever calls the URL must use this very `method`, send every one of `headers` with the value
+    given here, and, unless `body` is None, exactly this body. An empty body is a signed body too.
+    A signed body also signs its Content-Length, counted as the published Python client counts
+    it: characters of a str, bytes of a bytes object. swproxy accepts either; a proxy that only
+    accepts bytes needs text beyond ASCII to be passed as bytes.
+
+    Raise ValueError, naming the argument, for what cannot be signed. Nothing that is passed in is
+    changed.
+    """
+    _check_credentials(id, secret, expiry)
+    if not isinstance(method, str) or not _TOKEN.fullmatch(method):
+        raise ValueError("method: not an HTTP method (RFC 9110, section 9.1)")
+    content, length = _body(body)
+    base, path = _host(host)
+    signed = _signed_headers(headers, length)
+    date = _date(datetime_override)
+    day = date[:8]
+    credential = quote_plus(f"{id}/{day}")
+    proxy = quote_plus(_proxy_url(proxy_url))
+    names = quote_plus(";".join(signed))
+    flag = "false" if body is None else "true"
+    query = canonical_query((ALGORITHM, flag, credential, date, str(expiry), proxy, names))
+    lines = canonical_headers([(n.encode(), v.encode()) for n, v in signed.items()])
+    digest = sha256(request_head(method.encode(), f"{path}\n{query}".encode(), lines))
+    digest.update(content)
+    signature = sign_digest(signing_key(secret, day), date, digest.hexdigest()).hex()
+    return (
+        f"{base}?X-Sw-Algorithm={ALGORITHM}&X-Sw-Credential={credential}&X-Sw-Date={date}"
+        f"&X-Sw-Expires={expiry}&X-Sw-Proxy={proxy}&X-Sw-SignedHeaders={names}"
+        f"&X-Sw-Body={flag}&X-Sw-Signature={signature}"
+    )
+
+
+def _check_credentials(id: str, secret: str, expiry: int) -> None:
+    _check_text("id", id)
+    if "/" in id:
+        raise ValueError("id: must not contain '/', which ends it inside the URL")
+    if not isinstance(secret, str) or not secret:
+        raise ValueError("secret: must be a non-empty str")
+    if not _encodes(secret):
+        raise ValueError("secret: cannot be encoded as UTF-8")
+    if not isinstance(expiry, int) or isinstance(expiry, bool):
+        raise ValueError("expiry: must be a whole number of seconds, as an int")
+    if not 1 <= expiry <= _LONGEST_EXPIRY:
+        raise ValueError(f"expiry: must be from 1 to {_LONGEST_EXPIRY} seconds")
+
+
+def _check_text(argument: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{argument}: must be a non-empty str")
+    if _CONTROL.search(value):
+        raise ValueError(f"{argument}: must not contain control characters")
+    if not _encodes(value):
+        raise ValueError(f"{argument}: cannot be encoded as UTF-8")
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _body(body: str | bytes | None) -> tuple[bytes, int | None]:
+    if body is None:
+        return b"", None
+    if isinstance(body, bytes):
+        return body, len(body)
+    if not isinstance(body, str):
+        raise ValueError("body: must be str, bytes or None")
+    if not _encodes(body):
+        raise ValueError("body: cannot be encoded as UTF-8")
+    return body.encode(), len(body)
+
+
+def _host(host: str) -> tuple[str, str]:
+    """Return the URL to write the query behind, and the path that is signed."""
+    _check_text("host", host)
+    if "?" in host or "#" in host:
+        raise ValueError("host: must not have a query or a fragment")
+    if not host.endswith("/"):
+        host += "/"
+    try:
+        parts = urlparse(host)
+    except ValueError as error:
+        raise ValueError(f"host: {error}") from None
+    if parts.scheme not in _SCHEMES or not parts.netloc:
+        raise ValueError("host: must be an http(s) or ws(s) URL, like https://edge.example.com")
+    return host, quote(parts.path)
+
+
+def _proxy_url(url: str) -> str:
+    """Return the destination as the published client writes it, which is what it signs."""
+    _check_text("proxy_url", url)
+    try:
+        parts = urlparse(url)
+        _ = parts.port  # raises on a port that is no port
+    except ValueError as error:
+        raise ValueError(f"proxy_url: {error}") from None
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        raise ValueError("proxy_url: must be an http(s) or ws(s) URL with a host")
+    return parts.geturl()
+
+
+def _signed_headers(headers: Mapping[str, str] | None, length: int | None) -> dict[str, str]:
+    """Return lower-case names and trimmed values in the caller's order, Content-Length included."""
+    given = dict(headers or {})
+    if length is not None:
+        given["Content-Length"] = str(length)
+    signed: dict[str, str] = {}
+    for name, value in given.items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise ValueError(f"headers: {name!r} is not a header name")
+        if not isinstance(value, str) or _CONTROL_BUT_TAB.search(value) or not _encodes(value):
+            raise ValueError(f"headers: the value of {name} is not a header value")
+        trimmed = value.strip(" \t")
+        if trimmed != trimmed.strip():
+            # The published clients trim it before signing, HTTP does not before sending.
+            raise ValueError(f"headers: the value of {name} begins or ends with odd white space")
+        if name.lower() in signed:
+            raise ValueError(f"headers: {name} is given twice")
+        signed[name.lower()] = trimmed
+    return signed
+
+
+def _date(override: datetime | None) -> str:
+    if override is None:
+        override = datetime.now(UTC)
+    if not isinstance(override, datetime):
+        raise ValueError("datetime_override: must be a datetime")
+    if override.tzinfo is not None:
+        try:
+            override = override.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("datetime_override: out of range in UTC") from None
+    # Not strftime: it does not pad years before 1000.
+    return (
+        f"{override.year:04}{override.month:02}{override.day:02}"
+        f"T{override.hour:02}{override.minute:02}{override.second:02}Z"
+    )
