@@ -1,0 +1,334 @@
+"""The configuration as frozen values, checked when made, so that nothing later checks again.
+
+The pydantic models below are the file's sections, key for key; each description says what the
+key is for, in which unit, and why its default is what it is. The comments that `swproxy init`
+writes are these descriptions, so there is one place to change them. `App` and `Config` are what
+the rest of the program sees: plain dataclasses whose repr shows no secret and no header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network
+from types import MappingProxyType
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from swproxy.policy.cors import CorsPolicy
+from swproxy.policy.destination import Pattern
+from swproxy.policy.fields import (
+    AdminListen,
+    Allow,
+    FilePath,
+    HeaderName,
+    HeaderValue,
+    Listen,
+    LogFormat,
+    Networks,
+    Origins,
+    PublicUrl,
+    Seconds,
+    Secrets,
+    Workers,
+)
+from swproxy.policy.listen import ListenAddress, TcpAddress
+
+__all__ = ["App", "AppTable", "Config", "Cors", "Limits", "Server", "Upstream"]
+
+
+class Section(BaseModel):
+    """A table of the file: nothing unknown, nothing converted, nothing changed later."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+
+class Server(Section):
+    """The process: where it listens, who it is to the outside, what it logs."""
+
+    listen: Listen = Field(
+        default=(TcpAddress("127.0.0.1", 3000),),
+        description="Where signed requests come in: host:port, [v6]:port or unix:/path. The default"
+        " is reached from this machine only, where nginx or a browser under development runs."
+        " Sockets handed over by systemd come first. Port 0 takes any free one.",
+    )
+    workers: Workers = Field(
+        default=1,
+        description='Processes that serve, or "auto" for one per processor core this process may'
+        " use. One is enough for hundreds of streams; connections are not shared between them.",
+    )
+    admin_listen: AdminListen = Field(
+        default=None,
+        description="Where /metrics, /healthz and /readyz are served: host:port or unix:/path,"
+        " empty for nowhere. They tell who uses what, so they are never on a public listener.",
+    )
+    public_url: PublicUrl = Field(
+        default="",
+        description="The address under which browsers reach this proxy, with a path if a web"
+        ' server in front gives it one ("https://edge.example.com/sw"). `swproxy sign` puts it in'
+        " front of what it signs; empty: the first TCP listener.",
+    )
+    tls_certificate: FilePath = Field(
+        default=None,
+        description="PEM file with the certificate chain for TLS on the TCP listeners, relative to"
+        " this file. Empty: plain HTTP, for a web server in front that ends TLS.",
+    )
+    tls_key: FilePath = Field(
+        default=None,
+        description="PEM file with the certificate's private key, without a passphrase.",
+    )
+    drain_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        description="Seconds that answers under way may take to end after SIGTERM, while nothing"
+        " new is accepted. Ten minutes is as long as the longest model answers run; systemd's"
+        " TimeoutStopSec has to be longer.",
+    )
+    access_log: bool = Field(
+        default=True,
+        description="Whether each request is logged when it ends: one line, never with a query,"
+        " a secret or a signature.",
+    )
+    log_format: LogFormat = Field(
+        default="auto",
+        description='"json", one object a line for a collector; "console", for people; "auto":'
+        " console on a terminal and json elsewhere.",
+    )
+    trusted_proxies: Networks = Field(
+        default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
+        description="Networks of the proxies in front whose X-Forwarded-For is believed when the"
+        " log names the client. Anybody else could write what they like into it.",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _listen_once(cls, value: tuple[ListenAddress, ...]) -> tuple[ListenAddress, ...]:
+        fixed = [each for each in value if not isinstance(each, TcpAddress) or each.port]
+        if len(set(fixed)) < len(fixed):
+            raise ValueError("lists an address twice")
+        return value
+
+    @field_validator("admin_listen")
+    @classmethod
+    def _admin_apart(
+        cls, value: ListenAddress | None, info: ValidationInfo
+    ) -> ListenAddress | None:
+        free_port = isinstance(value, TcpAddress) and value.port == 0
+        if not free_port and value in info.data.get("listen", ()):
+            raise ValueError("has to differ from every address in server.listen")
+        return value
+
+
+class Limits(Section):
+    """What one client may take of this process. Sizes are in bytes, times in seconds."""
+
+    connections: int = Field(
+        default=8192,
+        ge=1,
+        description="Client connections per worker; one more is answered 503. Each costs up to two"
+        " file descriptors, so the unit's LimitNOFILE has to be more than twice this.",
+    )
+    head_bytes: int = Field(
+        default=16384,
+        ge=1024,
+        description="Longest request head, request line included: more is answered 431, or 414"
+        " when the URL alone is longer. A signed URL takes about 400 bytes and the URL it carries;"
+        " nginx's default allows 8 KB a line, 32 KB in all.",
+    )
+    header_count: int = Field(
+        default=100,
+        ge=1,
+        description="Most header fields in a request: more is answered 431. Browsers send about 20;"
+        " Apache's limit is 100 as well.",
+    )
+    head_seconds: Seconds = Field(
+        default=10.0,
+        description="Seconds from a request's first byte to the end of its head, however the bytes"
+        " trickle; later is answered 408.",
+    )
+    keepalive_seconds: float = Field(
+        default=75.0,
+        ge=0,
+        description="Seconds that a client's connection may wait for its next request; nginx keeps"
+        " one as long. 0 closes each connection after its answer.",
+    )
+    body_bytes: int = Field(
+        default=33554432,
+        ge=0,
+        description="Longest request body: more is answered 413. 32 MiB lets an image or a minute"
+        " of sound pass. Answers are not limited.",
+    )
+    signed_body_bytes: int = Field(
+        default=16777216,
+        ge=0,
+        description="Longest request body that is part of the signature. It has to be held until"
+        " its last byte has proved it, so it costs more than a body that streams through. At most"
+        " body_bytes, which holds for it as well.",
+    )
+    write_seconds: Seconds = Field(
+        default=60.0,
+        description="Seconds that a client may go without taking a single byte of an answer that"
+        " waits for it, before its connection is cut.",
+    )
+    expiry_seconds: int = Field(
+        default=604800,
+        ge=1,
+        description="Longest X-Sw-Expires of a signed URL. Seven days, as S3's presigned URLs have"
+        " it; a leaked URL works until it expires, so sign for minutes.",
+    )
+    clock_skew_seconds: int = Field(
+        default=60,
+        ge=0,
+        description="How far a URL's X-Sw-Date may lie ahead of this machine's clock.",
+    )
+
+    @field_validator("signed_body_bytes")
+    @classmethod
+    def _within_body(cls, value: int, info: ValidationInfo) -> int:
+        if value > info.data.get("body_bytes", value):
+            raise ValueError("has to be at most limits.body_bytes, which bounds every body")
+        return value
+
+
+class Upstream(Section):
+    """The side of the APIs that are called. Times are in seconds."""
+
+    connect_seconds: Seconds = Field(
+        default=10.0,
+        description="Seconds to resolve a name, connect and agree on TLS; later is answered 504.",
+    )
+    first_byte_seconds: Seconds = Field(
+        default=300.0,
+        description="Seconds from the end of the request to the first byte of the answer; later is"
+        " answered 504. Reasoning models think for minutes before they speak.",
+    )
+    idle_seconds: Seconds = Field(
+        default=300.0,
+        description="Seconds between two bytes of an answer; a longer silence cuts the answer.",
+    )
+    idle_connections: int = Field(
+        default=256,
+        ge=0,
+        description="Connections kept open for reuse, per worker and origin: each spares the next"
+        " request a TLS handshake. 0 opens one for every request.",
+    )
+    idle_connection_seconds: float = Field(
+        default=55.0,
+        ge=0,
+        description="Seconds that a connection is kept for reuse. Load balancers commonly close"
+        " theirs after 60, and the side that closes first never loses a request.",
+    )
+    ca_file: FilePath = Field(
+        default=None,
+        description="PEM file with certificates to trust besides the system's, relative to this"
+        " file; for an API inside your own network.",
+    )
+    private_networks: Networks = Field(
+        default=(),
+        description="Networks that names may resolve into although they are not public, such as"
+        ' "10.1.0.0/16". Empty: a signed URL can never reach this machine, its network or the'
+        " cloud's metadata service.",
+    )
+
+
+class Cors(Section):
+    """Which pages may call, as browsers ask it. An application may have a table of its own."""
+
+    allow_origins: Origins = Field(
+        default=("*",),
+        description='Origins whose pages may read answers, or "*" for any. What protects a call is'
+        " its signature, and no cookie is involved, so any page is a safe default.",
+    )
+    max_age_seconds: int = Field(
+        default=7200,
+        ge=0,
+        description="Seconds that a browser may remember a preflight's answer: two hours is the"
+        " most that Chrome honours.",
+    )
+
+    def policy(self) -> CorsPolicy:
+        """Return the section as the value that answers for requests."""
+        return CorsPolicy(self.allow_origins, self.max_age_seconds)
+
+
+class AppTable(Section):
+    """One application: whoever holds its secret decides which calls are made with its headers."""
+
+    secrets: Secrets = Field(
+        repr=False,
+        description="What its backend signs with: one, or two while the older is being replaced."
+        " Anybody with a signed URL can try out guesses in private, so take 32 random bytes.",
+    )
+    allow: Allow = Field(
+        description="Where its URLs may lead, and so who may ever see its headers. `*` ends a path"
+        ' ("https://api.openai.com/v1/*"), leads a host ("https://*.example.com/*"), or stands'
+        " alone for anywhere.",
+    )
+    headers: dict[HeaderName, HeaderValue] = Field(
+        default={},
+        repr=False,
+        description="Headers added to each call, over anything the page sent: the API's key."
+        " Kept best in the environment or a file, and named here by a reference.",
+    )
+    cors: Cors | None = Field(
+        default=None,
+        description="Which pages may call this application; keys left out are as in [cors].",
+    )
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_once(cls, value: dict[str, str]) -> dict[str, str]:
+        if len({name.lower() for name in value}) < len(value):
+            raise ValueError("has a name twice, in different case")
+        return value
+
+    def app(self, app_id: str, cors: CorsPolicy) -> App:
+        """Return the application as requests meet it; `cors` is what its own table amends."""
+        own = self.cors.model_dump(exclude_unset=True) if self.cors else {}
+        return App(
+            id=app_id,
+            secrets=self.secrets,
+            allow=self.allow,
+            headers=tuple((name.encode(), value.encode()) for name, value in self.headers.items()),
+            cors=replace(cors, **own),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """An application as requests meet it. Its repr shows neither secrets nor headers."""
+
+    id: str
+    secrets: tuple[str, ...] = field(repr=False)
+    allow: tuple[Pattern, ...]
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    cors: CorsPolicy = field(default_factory=lambda: Cors().policy())
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything configured. `open_cors` is what holds before anybody knows the application.
+
+    Preflights and refusals made before the signature holds are answered alike for every id, from
+    the origins of all applications together: else they would tell which ids exist.
+    """
+
+    server: Server = field(default_factory=Server)
+    limits: Limits = field(default_factory=Limits)
+    upstream: Upstream = field(default_factory=Upstream)
+    cors: CorsPolicy = field(default_factory=lambda: Cors().policy())
+    apps: Mapping[str, App] = field(default_factory=dict)
+    open_cors: CorsPolicy = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "apps", MappingProxyType(dict(self.apps)))
+        policies = [self.cors, *(app.cors for app in self.apps.values())]
+        origins = dict.fromkeys(each for policy in policies for each in policy.allow_origins)
+        max_age = min(policy.max_age_seconds for policy in policies)
+        object.__setattr__(self, "open_cors", CorsPolicy(tuple(origins), max_age))

@@ -1,0 +1,201 @@
+"""The kinds of text that a configuration is made of, each with its check.
+
+The checks raise ValueError with half a sentence whose subject is the key ("has no port"), and
+never repeat the value: it may hold a secret, put there by a reference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, PlainValidator, ValidationInfo
+
+from swproxy.policy.destination import Pattern
+from swproxy.policy.faults import kind
+from swproxy.policy.listen import ListenAddress, parse_listen
+
+__all__ = [
+    "AdminListen",
+    "Allow",
+    "FilePath",
+    "HeaderName",
+    "HeaderValue",
+    "Listen",
+    "LogFormat",
+    "Networks",
+    "Origins",
+    "PublicUrl",
+    "Seconds",
+    "Secrets",
+    "Workers",
+    "check_app_id",
+]
+
+Network = IPv4Network | IPv6Network
+
+
+def _text(parse: Callable[[str], object]) -> PlainValidator:
+    """Make a field's validator out of a function that reads text."""
+
+    def validate(value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError(f"expects text, got {kind(value)}")
+        return parse(value)
+
+    return PlainValidator(validate)
+
+
+def _network(text: str) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        raise ValueError('expects a network such as "10.0.0.0/8", without host bits') from None
+
+
+def _public_url(text: str) -> str:
+    if not text:
+        return text
+    try:
+        url = urlsplit(text)
+        valid = url.port != 0 and url.hostname and re.fullmatch(r"[!-~]+", text)
+    except ValueError:
+        valid = None
+    if not valid or url.scheme not in ("http", "https"):
+        raise ValueError('expects a URL such as "https://edge.example.com/sw"')
+    if url.username is not None or "?" in text or "#" in text:
+        raise ValueError("takes no user name, query or fragment")
+    return text
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+_DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
+
+
+def _origin(text: str) -> str:
+    if text in ("*", "null"):
+        return text
+    if not _ORIGIN.fullmatch(text):
+        raise ValueError(
+            'expects "*" or an origin as browsers send it, such as "https://app.example.com":'
+            " scheme, lower-case host and port, nothing after them"
+        )
+    if any(text.startswith(scheme) and text.endswith(port) for scheme, port in _DEFAULT_PORTS):
+        raise ValueError("names the scheme's own port, which browsers leave out of an origin")
+    return text
+
+
+def _path(value: object, info: ValidationInfo) -> Path | None:
+    if value is None or isinstance(value, Path):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expects text, got {kind(value)}")
+    if "\0" in value:
+        raise ValueError("expects a file's path")
+    return Path((info.context or {}).get("directory", ""), value) if value else None
+
+
+def _workers(value: object) -> object:
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool)):
+        got = "another word" if isinstance(value, str) else kind(value)
+        raise ValueError(f'expects a whole number or "auto", got {got}')
+    if isinstance(value, int) and value < 1:
+        raise ValueError("has to be at least 1")
+    return value
+
+
+def _log_format(value: object) -> object:
+    if value not in ("auto", "json", "console"):
+        got = "another word" if isinstance(value, str) else kind(value)
+        raise ValueError(f'expects "auto", "json" or "console", got {got}')
+    return value
+
+
+def _list() -> Any:
+    # A TOML array is a list; only the container is taken leniently, its items stay strict.
+    return Field(strict=False)
+
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# RFC 9110 section 7.6.1 and RFC 9112 section 6: these describe one connection or one message's
+# framing, and an application can know neither. Host follows from the URL that was verified.
+_OURS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def _header_name(name: str) -> str:
+    if not _TOKEN.fullmatch(name):
+        raise ValueError("is not a header name: letters, digits and hyphens only")
+    if name.lower() in _OURS or name.lower().startswith("sec-websocket-"):
+        raise ValueError("is set by swproxy itself, from the connection and the signed URL")
+    return name
+
+
+def _header_value(value: str) -> str:
+    if _CONTROL.search(value):
+        raise ValueError("has a line break or another control character in its value")
+    if not value or value != value.strip(" \t"):
+        raise ValueError("has a value that is empty, or begins or ends with a space")
+    return value
+
+
+def _secret(text: str) -> str:
+    if not text:
+        raise ValueError("is empty: anybody could sign")
+    return text
+
+
+_APP_ID_BYTES = 128
+
+
+def check_app_id(app_id: str) -> None:
+    """Refuse an id that could not stand in a credential, a log line or a file's name."""
+    if not app_id:
+        raise ValueError("is an empty application id")
+    if len(app_id.encode(errors="replace")) > _APP_ID_BYTES:
+        raise ValueError(f"is an application id longer than {_APP_ID_BYTES} bytes")
+    if not app_id.isprintable() or app_id != app_id.strip():
+        raise ValueError("is an application id with control characters or spaces at its ends")
+    if app_id[0] in ".-" or "/" in app_id or "\\" in app_id:
+        raise ValueError("is an application id with a slash, or with . or - at its beginning")
+
+
+Listen = Annotated[tuple[Annotated[ListenAddress, _text(parse_listen)], ...], _list()]
+AdminListen = Annotated[
+    ListenAddress | None, _text(lambda text: parse_listen(text) if text else None)
+]
+Workers = Annotated[int | Literal["auto"], PlainValidator(_workers)]
+PublicUrl = Annotated[str, _text(_public_url)]
+FilePath = Annotated[Path | None, PlainValidator(_path)]
+LogFormat = Annotated[Literal["auto", "json", "console"], PlainValidator(_log_format)]
+Networks = Annotated[tuple[Annotated[Network, _text(_network)], ...], _list()]
+Origins = Annotated[tuple[Annotated[str, _text(_origin)], ...], _list()]
+Seconds = Annotated[float, Field(gt=0)]
+Secrets = Annotated[
+    tuple[Annotated[str, _text(_secret)], ...], _list(), Field(min_length=1, max_length=2)
+]
+Allow = Annotated[
+    tuple[Annotated[Pattern, _text(Pattern.parse)], ...], _list(), Field(min_length=1)
+]
+HeaderName = Annotated[str, _text(_header_name)]
+HeaderValue = Annotated[str, _text(_header_value)]
