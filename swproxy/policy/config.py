@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -81,6 +82,7 @@ class Server(Section):
     )
     tls_key: FilePath = Field(
         default=None,
+        validate_default=True,
         description="PEM file with the certificate's private key, without a passphrase.",
     )
     drain_seconds: float = Field(
@@ -105,6 +107,13 @@ class Server(Section):
         description="Networks of the proxies in front whose X-Forwarded-For is believed when the"
         " log names the client. Anybody else could write what they like into it.",
     )
+
+    @field_validator("tls_key")
+    @classmethod
+    def _tls_whole(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (value is None) != (info.data.get("tls_certificate", value) is None):
+            raise ValueError("goes together with server.tls_certificate: both or neither")
+        return value
 
     @field_validator("listen")
     @classmethod

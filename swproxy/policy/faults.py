@@ -7,7 +7,9 @@ it is, what is expected and what kind of thing was found instead, but never repe
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from pathlib import Path
@@ -15,7 +17,11 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-__all__ = ["ConfigError", "Fault", "key_path", "kind", "translate", "unknown_key"]
+__all__ = ["ConfigError", "Fault", "Place", "key_path", "kind", "translate", "unknown_key"]
+
+
+# Where in a TOML document something is: keys, and indexes into lists.
+Place = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +60,18 @@ def kind(value: object) -> str:
     return next((name for type_, name in _KINDS if isinstance(value, type_)), "nothing usable")
 
 
-def key_path(parts: Iterable[str | int]) -> str:
-    """Spell a place in a TOML document: `apps.my-app.secrets[0]`."""
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def key_path(place: Place) -> str:
+    """Spell a place in a TOML document as TOML would: `apps.my-app.secrets[0]`."""
     spelled = ""
-    for part in parts:
+    for part in place:
         if isinstance(part, int):
             spelled += f"[{part}]"
         else:
-            spelled += f".{part}" if spelled else part
+            key = part if _BARE_KEY.fullmatch(part) else json.dumps(part, ensure_ascii=False)
+            spelled += f".{key}" if spelled else key
     return spelled
 
 
@@ -87,23 +97,33 @@ _BOUNDS = {
 
 
 def translate(
-    error: ValidationError, known: Iterable[str] = (), elsewhere: Mapping[str, str] | None = None
-) -> list[tuple[tuple[str | int, ...], str]]:
+    error: ValidationError,
+    known: Callable[[Place], Iterable[str]],
+    homes: Mapping[str, str],
+) -> list[tuple[Place, str]]:
     """Turn pydantic's complaints into places and reasons of our own.
 
-    `known` are the keys that are allowed where one is not; `elsewhere` maps the keys of other
-    sections to the name of theirs.
+    `known` tells which keys are allowed at the place of one that is not; `homes`, where each key
+    of the whole configuration belongs.
     """
     details = error.errors(include_url=False)
-    return [(_place(each["loc"]), _reason(each, tuple(known), elsewhere or {})) for each in details]
+    places = [_place(each["loc"]) for each in details]
+    return [
+        (place, _reason(detail, known, homes))
+        for place, detail in zip(places, details, strict=True)
+        # A list is also said to be too short when its only item is wrong: once is enough.
+        if not any(other[:-1] == place for other in places if other)
+    ]
 
 
-def _place(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+def _place(loc: Place) -> Place:
     # A complaint about a table's key, not its value, ends with this mark.
     return loc[:-1] if loc[-1:] == ("[key]",) else loc
 
 
-def _reason(detail: ErrorDetails, known: Iterable[str], elsewhere: Mapping[str, str]) -> str:
+def _reason(
+    detail: ErrorDetails, known: Callable[[Place], Iterable[str]], homes: Mapping[str, str]
+) -> str:
     type_, context = detail["type"], detail.get("ctx", {})
     if type_ == "value_error":
         return str(context["error"])
@@ -112,14 +132,14 @@ def _reason(detail: ErrorDetails, known: Iterable[str], elsewhere: Mapping[str, 
     if type_ in _BOUNDS:
         return _BOUNDS[type_].format(**context)
     if type_ == "extra_forbidden":
-        return unknown_key(str(detail["loc"][-1]), known, elsewhere)
+        return unknown_key(str(detail["loc"][-1]), known(detail["loc"]), homes)
     # Not reached by the models there are; pydantic's own sentence holds no value either.
     return detail["msg"].lower()
 
 
-def unknown_key(name: str, known: Iterable[str], elsewhere: Mapping[str, str]) -> str:
+def unknown_key(name: str, known: Iterable[str], homes: Mapping[str, str]) -> str:
     """Say that a key means nothing here, and which one may have been meant."""
-    if name in elsewhere:
-        return f"is not a key here: it belongs in {elsewhere[name]}"
+    if name in homes:
+        return f"is not a key here: it belongs in {homes[name]}"
     close = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
     return f'is not a key: did you mean "{close[0]}"?' if close else "is not a key"

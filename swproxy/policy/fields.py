@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PlainValidator, ValidationInfo
 
+from swproxy.policy.cors import parse_origin
 from swproxy.policy.destination import Pattern
 from swproxy.policy.faults import kind
 from swproxy.policy.listen import ListenAddress, parse_listen
@@ -69,23 +70,6 @@ def _public_url(text: str) -> str:
         raise ValueError('expects a URL such as "https://edge.example.com/sw"')
     if url.username is not None or "?" in text or "#" in text:
         raise ValueError("takes no user name, query or fragment")
-    return text
-
-
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
-_DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
-
-
-def _origin(text: str) -> str:
-    if text in ("*", "null"):
-        return text
-    if not _ORIGIN.fullmatch(text):
-        raise ValueError(
-            'expects "*" or an origin as browsers send it, such as "https://app.example.com":'
-            " scheme, lower-case host and port, nothing after them"
-        )
-    if any(text.startswith(scheme) and text.endswith(port) for scheme, port in _DEFAULT_PORTS):
-        raise ValueError("names the scheme's own port, which browsers leave out of an origin")
     return text
 
 
@@ -189,7 +173,7 @@ PublicUrl = Annotated[str, _text(_public_url)]
 FilePath = Annotated[Path | None, PlainValidator(_path)]
 LogFormat = Annotated[Literal["auto", "json", "console"], PlainValidator(_log_format)]
 Networks = Annotated[tuple[Annotated[Network, _text(_network)], ...], _list()]
-Origins = Annotated[tuple[Annotated[str, _text(_origin)], ...], _list()]
+Origins = Annotated[tuple[Annotated[str, _text(parse_origin)], ...], _list()]
 Seconds = Annotated[float, Field(gt=0)]
 Secrets = Annotated[
     tuple[Annotated[str, _text(_secret)], ...], _list(), Field(min_length=1, max_length=2)
