@@ -15,6 +15,8 @@ from swproxy.sw1.refusal import Refusal
 __all__ = [
     "Claims",
     "check_algorithm",
+    "check_lifetime",
+    "check_moment",
     "check_time",
     "parse_target",
     "read_body_flag",
@@ -83,20 +85,29 @@ def check_time(claims: Claims, *, now: float, expiry_seconds: int, clock_skew_se
     plus X-Sw-Expires, that instant excluded: at the very second of its expiry it is refused.
     X-Sw-Expires may be `expiry_seconds` at most.
     """
-    if claims.expires > expiry_seconds:
+    check_lifetime(claims.expires, expiry_seconds)
+    check_moment(claims.signed_at, claims.expires, now, clock_skew_seconds)
+
+
+def check_lifetime(expires: int, expiry_seconds: int) -> None:
+    """Refuse an X-Sw-Expires over the limit."""
+    if expires > expiry_seconds:
         raise Refusal(
             "expiry-too-long",
-            f"X-Sw-Expires is {claims.expires} seconds; at most {expiry_seconds} are allowed.",
+            f"X-Sw-Expires is {expires} seconds; at most {expiry_seconds} are allowed.",
         )
-    if claims.signed_at > now + clock_skew_seconds:
+
+
+def check_moment(signed_at: int, expires: int, now: float, clock_skew_seconds: int) -> None:
+    """Refuse a `now` before or after the time for which a URL holds."""
+    if signed_at > now + clock_skew_seconds:
         raise Refusal(
             "date-in-future",
-            f"X-Sw-Date is {claims.signed_at - now:.0f} seconds ahead of this server's clock;"
+            f"X-Sw-Date is {signed_at - now:.0f} seconds ahead of this server's clock;"
             f" at most {clock_skew_seconds} are allowed.",
         )
-    late = now - claims.signed_at - claims.expires
-    if late >= 0:
-        raise Refusal("expired", f"The URL expired {late:.0f} seconds ago.")
+    if now >= signed_at + expires:
+        raise Refusal("expired", f"The URL expired {now - signed_at - expires:.0f} seconds ago.")
 
 
 def check_algorithm(value: str) -> None:

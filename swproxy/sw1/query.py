@@ -19,13 +19,13 @@ The path is hashed as it came; the Python client escapes it once more, `%` inclu
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus, unquote_to_bytes
 
 from swproxy.sw1.canonical import PARAMETERS, SIGNATURE, canonical_query
 from swproxy.sw1.refusal import Refusal
 
-__all__ = ["decode_value", "show", "spellings", "split_target"]
+__all__ = ["decode_value", "disguised_names", "show", "spellings", "split_target"]
 
 _NAMES = frozenset((*PARAMETERS, SIGNATURE))
 _LOWER_NAMES = {name.lower(): name for name in _NAMES}
@@ -34,9 +34,17 @@ _TARGET = re.compile(rb"/[!-~]*")
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
-# Text that every spelling above writes alike: the common case, settled by one match.
+# A name that starts with x-sw- in any case, escaped or not, behind white space or a `;`.
+_DISGUISED = re.compile(
+    "(?:^|(?<=[&;]))(?P<name>(?:[+]|%[01][0-9a-f]|%20)*+"
+    "(?:x|%[57]8)(?:-|%2d)(?:s|%[57]3)(?:w|%[57]7)(?:-|%2d)[^=&;]*+)",
+    re.IGNORECASE,
+)
+
+# Text that every spelling above writes alike: the common case, settled by one match. Possessive,
+# so that a long near miss costs no backtracking.
 _ONE_SPELLING = re.compile(
-    "(?:[0-9A-Za-z._~-]|%(?:[0189A-F][0-9A-F]|2[2-6BCF]|3[A-F]|[46]0|5[B-E]|7[BCDF]))*"
+    "(?:[0-9A-Za-z._~-]++|%(?:[0189A-F][0-9A-F]|2[2-6BCF]|3[A-F]|[46]0|5[B-E]|7[BCDF]))*+"
 )
 
 
@@ -59,35 +67,39 @@ def split_target(target: bytes) -> tuple[str, dict[str, str]]:
         )
     path, _, query = target.decode("ascii").partition("?")
     found: dict[str, str] = {}
+    foreign: list[str] = []
     for pair in query.split("&"):
         name, equals, value = pair.partition("=")
         if name not in _NAMES:
-            _check_foreign(pair)
+            foreign.append(pair)
         elif name in found:
             raise Refusal("parameter-duplicate", f"{name} is given more than once.")
         elif not equals:
             raise Refusal("parameter-missing", f"{name} has no value.")
         else:
             found[name] = value
+    for fault in disguised_names("&".join(foreign)):
+        raise fault
     if len(found) != len(_NAMES):
         raise _missing(found)
     return path, found
 
 
-def _check_foreign(pair: str) -> None:
-    """Refuse a pair that is not ours but that some other reader might take for ours."""
-    for part in pair.split(";"):
-        raw = part.partition("=")[0]
-        name = unquote_to_bytes(raw.replace("+", " ")).decode("utf-8", "replace").strip()
-        if not name.lower().startswith("x-sw-"):
-            continue
+def disguised_names(query: str) -> Iterator[Refusal]:
+    """Yield what is wrong with names that are not ours but that some reader might take for ours.
+
+    One scan: a target may hold thousands of pairs, and decoding each would cost milliseconds.
+    """
+    for match in _DISGUISED.finditer(query):
+        name = unquote_to_bytes(match["name"].replace("+", " ")).decode("utf-8", "replace").strip()
         known = _LOWER_NAMES.get(name.lower())
         if known is None:
-            raise Refusal("parameter-unknown", f"{show(name)} is no parameter of this scheme.")
-        raise Refusal(
-            "parameter-misspelled",
-            f"{known} must be written exactly so, and stand between '&' signs.",
-        )
+            yield Refusal("parameter-unknown", f"{show(name)} is no parameter of this scheme.")
+        else:
+            yield Refusal(
+                "parameter-misspelled",
+                f"{known} must be written exactly so, and stand between '&' signs.",
+            )
 
 
 def _missing(found: Mapping[str, str]) -> Refusal:
@@ -120,16 +132,30 @@ def decode_value(name: str, raw: str) -> str:
 
 def spellings(path: str, raw: Mapping[str, str], decoded: Mapping[str, str]) -> tuple[bytes, ...]:
     """Return every path LF canonical query that a client may have hashed, likeliest first."""
-    received = canonical_query([raw[name] for name in PARAMETERS])
-    queries = [received]
-    values = [decoded[name] for name in PARAMETERS]
-    if not all(_ONE_SPELLING.fullmatch(raw[name]) for name in PARAMETERS):
-        queries += [
-            canonical_query(map(quote_plus, values)),
-            canonical_query([quote(value, safe="!'()*") for value in values]),
-            canonical_query([quote(value, safe="") for value in values]),
-        ]
+    received = [raw[name] for name in PARAMETERS]
+    queries = [canonical_query(received)]
+    # Joined without a separator: every escape is whole, so none can arise across a seam.
+    if not _ONE_SPELLING.fullmatch("".join(received)):
+        values = [decoded[name] for name in PARAMETERS]
+        queries += [canonical_query(_respell(values, write)) for write in _WRITERS]
     texts = [f"{path}\n{query}" for query in queries]
     if path != "/":
-        texts.append(f"{quote(path)}\n{queries[min(1, len(queries) - 1)]}")
+        form = queries[1] if len(queries) > 1 else queries[0]
+        texts.append(f"{quote(path)}\n{form}")
     return tuple([text.encode("ascii") for text in dict.fromkeys(texts)])
+
+
+def _component(value: str) -> str:
+    return quote(value, "!'()*")
+
+
+def _strict(value: str) -> str:
+    return quote(value, "")
+
+
+_WRITERS = (quote_plus, _component, _strict)
+
+
+def _respell(values: Iterable[str], write: Callable[[str], str]) -> list[str]:
+    # Dates, numbers and flags are written alike by all; skipping them halves the cost.
+    return [v if v.isalnum() and v.isascii() else write(v) for v in values]
