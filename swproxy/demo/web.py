@@ -1,0 +1,128 @@
+"""A small HTTP/1.1 server for the parties around swproxy in the demo: the model and the backend.
+
+It knows what those two need and no more: whole requests in, whole or growing answers out, one
+connection after another request. It listens on loopback only and is no example of how to face
+the internet; that is what swproxy itself is for.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import h11
+import trio
+
+__all__ = ["Exchange", "Handler", "Request", "converse"]
+
+BODY_BYTES = 1 << 20
+IDLE_SECONDS = 75.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request; header names are lower-case, a repeated header's last value counts."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Exchange:
+    """One request and the means to answer it: either `answer`, or `start`, `send`..., `finish`."""
+
+    def __init__(self, connection: h11.Connection, stream: trio.abc.Stream, request: Request):
+        self.request = request
+        self._connection = connection
+        self._stream = stream
+
+    async def answer(
+        self,
+        status: int,
+        content_type: str,
+        body: bytes,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Send a whole answer."""
+        await self.start(
+            status, content_type, [("Content-Length", str(len(body))), *headers], whole=body
+        )
+        await self.finish()
+
+    async def answer_json(self, status: int, value: object) -> None:
+        """Send `value` as JSON, not to be cached."""
+        body = json.dumps(value).encode()
+        await self.answer(status, "application/json", body, [("Cache-Control", "no-store")])
+
+    async def start(
+        self,
+        status: int,
+        content_type: str,
+        headers: Sequence[tuple[str, str]] = (),
+        *,
+        whole: bytes = b"",
+    ) -> None:
+        """Send an answer's head, and with it the body if there is one yet.
+
+        Raises trio.BrokenResourceError, as do `send` and `finish`, when the caller has gone.
+        """
+        head = h11.Response(status_code=status, headers=[("Content-Type", content_type), *headers])
+        data = self._connection.send(head)
+        if whole and self.request.method != "HEAD":
+            data += self._connection.send(h11.Data(data=whole))
+        await self._stream.send_all(data)
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of a growing body at once."""
+        await self._stream.send_all(self._connection.send(h11.Data(data=data)))
+
+    async def finish(self) -> None:
+        """End the body."""
+        await self._stream.send_all(self._connection.send(h11.EndOfMessage()))
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+async def converse(stream: trio.abc.Stream, handle: Handler) -> None:
+    """Serve one connection until either side ends it or it has been idle for long."""
+    async with stream:
+        connection = h11.Connection(h11.SERVER)
+        try:
+            while (request := await _receive(connection, stream)) is not None:
+                await handle(Exchange(connection, stream, request))
+                if connection.our_state is not h11.DONE:
+                    break
+                connection.start_next_cycle()
+        except (h11.RemoteProtocolError, trio.BrokenResourceError):
+            pass  # the caller spoke something else than HTTP, or has gone: nobody is left to tell
+
+
+async def _receive(connection: h11.Connection, stream: trio.abc.Stream) -> Request | None:
+    """Read one request; None when no more will come. Raises h11.RemoteProtocolError."""
+    head: h11.Request | None = None
+    body = bytearray()
+    with trio.move_on_after(IDLE_SECONDS):
+        while True:
+            event = connection.next_event()
+            if event is h11.NEED_DATA:
+                if connection.they_are_waiting_for_100_continue:
+                    go_on = h11.InformationalResponse(status_code=100, headers=[])
+                    await stream.send_all(connection.send(go_on))
+                connection.receive_data(bytes(await stream.receive_some()))
+            elif isinstance(event, h11.Request):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > BODY_BYTES:
+                    return None
+            elif isinstance(event, h11.EndOfMessage) and head is not None:
+                return Request(
+                    method=head.method.decode("ascii"),
+                    path=head.target.decode("ascii").partition("?")[0],
+                    headers={k.decode("ascii"): v.decode("latin-1") for k, v in head.headers},
+                    body=bytes(body),
+                )
+            else:
+                return None
+    return None
