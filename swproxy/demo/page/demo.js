@@ -1,0 +1,177 @@
+// The page's side of a signed call: fetch a URL from the backend, call it, show what comes.
+
+const $ = (id) => document.getElementById(id);
+let abort = null;
+
+$("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask($("prompt").value);
+});
+$("stop").addEventListener("click", () => abort?.abort());
+for (const chip of document.querySelectorAll(".chip")) {
+  chip.addEventListener("click", () => {
+    $("prompt").value = chip.textContent;
+    if (!$("go").disabled) $("form").requestSubmit();
+  });
+}
+
+async function ask(prompt) {
+  abort = new AbortController();
+  begin();
+  try {
+    step(1, "signing");
+    const url = await signedUrl(abort.signal);
+    step(2, "calling");
+    const began = performance.now();
+    const response = await call(url, prompt, abort.signal);
+    await show(response, began);
+    end("done", "complete");
+  } catch (error) {
+    if (error.name === "AbortError") {
+      end("idle", "stopped");
+    } else {
+      showProblem(error);
+      end("failed", "failed");
+    }
+  }
+}
+
+async function signedUrl(signal) {
+  const response = await fetch("/sign", { method: "POST", signal });
+  if (!response.ok) throw await problemOf(response);
+  const url = new URL((await response.json()).url);
+  const tampered = $("tamper").checked;
+  if (tampered) url.searchParams.set("X-Sw-Expires", "86400");
+  showSignedUrl(url, tampered ? "X-Sw-Expires" : null);
+  return url;
+}
+
+async function call(url, prompt, signal) {
+  const response = await fetch(url, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({
+      model: "stand-in-1",
+      stream: true,
+      stream_options: { include_usage: true },
+      messages: [{ role: "user", content: prompt }],
+    }),
+    signal,
+  });
+  if (!response.ok) throw await problemOf(response);
+  return response;
+}
+
+async function show(response, began) {
+  let tokens = 0;
+  let whole = false;
+  for await (const data of events(response.body, () => figure("first-byte", since(began)))) {
+    if (data === "[DONE]") {
+      whole = true;
+      continue;
+    }
+    const chunk = JSON.parse(data);
+    const piece = chunk.choices[0]?.delta.content;
+    if (piece) {
+      step(3, "streaming");
+      $("answer").append(piece);
+      figure("tokens", (tokens += 1));
+    }
+    if (chunk.usage) figure("tokens", chunk.usage.completion_tokens);
+    figure("total", since(began));
+  }
+  if (!whole) throw new Problem("The answer is incomplete", "It ended before its end was announced.");
+}
+
+// The data of each server-sent event, as it arrives.
+async function* events(body, onFirstByte) {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  let rest = "";
+  for (let first = true; ; first = false) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    if (first) onFirstByte();
+    const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
+    rest = lines.pop();
+    for (const line of lines) if (line.startsWith("data: ")) yield line.slice(6);
+  }
+}
+
+class Problem extends Error {
+  constructor(title, detail, code = "") {
+    super(detail);
+    Object.assign(this, { title, detail, code });
+  }
+}
+
+// swproxy explains itself in application/problem+json, the model in OpenAI's error format.
+async function problemOf(response) {
+  const said = await response.json().catch(() => ({}));
+  const title = said.title ?? "The request failed";
+  const code = said.code ?? said.error?.code;
+  return new Problem(title, said.detail ?? said.error?.message ?? "", [response.status, code].filter(Boolean).join(" "));
+}
+
+function showProblem(error) {
+  const problem = error instanceof Problem ? error : new Problem("The connection failed", error.message);
+  $("problem-title").textContent = problem.title;
+  $("problem-detail").textContent = problem.detail;
+  $("problem-code").textContent = problem.code;
+  $("problem").hidden = false;
+}
+
+function showSignedUrl(url, changed) {
+  const rows = [["sent to", url.origin]];
+  for (const [name, value] of url.searchParams) rows.push([name, value]);
+  $("signed").replaceChildren(
+    ...rows.map(([name, value]) => {
+      const row = document.createElement("div");
+      const term = document.createElement("dt");
+      const text = document.createElement("dd");
+      term.textContent = name.replace("X-Sw-", "");
+      text.textContent = (value || "none") + (name === changed ? "  ← tampered with" : "");
+      text.title = value;
+      if (name === changed) row.className = "changed";
+      row.append(term, text);
+      return row;
+    }),
+  );
+}
+
+function begin() {
+  $("answer").replaceChildren();
+  $("answer").setAttribute("aria-busy", "true");
+  $("problem").hidden = true;
+  for (const id of ["first-byte", "total", "tokens"]) figure(id, "–");
+  press("stop", "go");
+}
+
+function end(kind, words) {
+  step(0, words, kind);
+  $("answer").setAttribute("aria-busy", "false");
+  press("go", "stop");
+}
+
+// Which button is to be pressed next. The keyboard's focus must not stay on a disabled one.
+function press(next, last) {
+  const focused = document.activeElement === $(last);
+  $(next).disabled = false;
+  $(last).disabled = true;
+  if (focused) $(next).focus();
+}
+
+function step(number, words, kind = "busy") {
+  $("flow").dataset.step = number;
+  $("state").dataset.state = kind;
+  if ($("state").textContent !== words) $("state").textContent = words;
+}
+
+function figure(id, value) {
+  $(id).textContent = value;
+}
+
+function since(began) {
+  const ms = performance.now() - began;
+  return ms < 1000 ? `${ms.toFixed(ms < 100 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(2)} s`;
+}
