@@ -1,0 +1,110 @@
+"""Whether a request is served: the signature first, then where it wants to go.
+
+All that is cheap is decided from the head alone, before a byte of the body is read. A signed body
+has to be read whole before anything is known of it; it is hashed as it arrives and kept meanwhile.
+
+What depends on the application (where it may go) is decided only once the signature holds, so that
+a stranger learns nothing from the order of refusals: an unknown id, a wrong secret and an altered
+request all get the one answer.
+
+The seam for limits on applications (one-time URLs, rates, budgets) is the end of `admit`: the
+request is verified and no connection has been dialled.
+"""
+
+import time
+from dataclasses import dataclass
+
+import trio
+
+from swproxy.policy.config import App
+from swproxy.policy.destination import Destination, parse_destination
+from swproxy.proxy.body import ByteSource, RequestBody, Spool, Upload
+from swproxy.proxy.syntax import RequestHead
+from swproxy.proxy.worker import Worker
+from swproxy.sw1.claims import Claims, check_time, parse_target
+from swproxy.sw1.refusal import Refusal
+from swproxy.sw1.verify import Verification, mismatch
+
+__all__ = ["Admission", "admit"]
+
+
+@dataclass(slots=True)
+class Admission:
+    """A request that may go on. `close` it, whatever happens: a signed body is held until then."""
+
+    claims: Claims
+    app: App
+    destination: Destination
+    upload: Upload
+    spool: Spool | None = None
+
+    def close(self) -> None:
+        """Forget the body."""
+        if self.spool is not None:
+            self.spool.close()
+
+
+async def admit(worker: Worker, head: RequestHead, source: ByteSource) -> Admission:
+    """Verify a request and find its destination; its body is read off `source`.
+
+    Raises Refusal, or DownstreamGone while a signed body is read.
+    """
+    config = worker.config
+    limits = config.limits
+    claims = parse_target(head.target)
+    check_time(
+        claims,
+        now=time.time(),
+        expiry_seconds=limits.expiry_seconds,
+        clock_skew_seconds=limits.clock_skew_seconds,
+    )
+    destination = parse_destination(claims.proxy_url)
+    app = config.apps.get(claims.app_id)
+    verification = Verification(claims, head.method, head.headers, app.secrets if app else None)
+    if not claims.body_signed:
+        if not verification.accept() or app is None:
+            raise mismatch()
+        _check_allowed(app, destination)
+        body = RequestBody(source, head, limit=limits.body_bytes)
+        return Admission(claims, app, destination, _take_upload(source, body))
+    body = RequestBody(source, head, limit=limits.signed_body_bytes)
+    spool = Spool(worker.spools)
+    try:
+        if not await _verify_body(body, spool, verification) or app is None:
+            raise mismatch()
+        _check_allowed(app, destination)
+    except BaseException:
+        spool.close()
+        raise
+    return Admission(claims, app, destination, Upload.of_spool(spool), spool)
+
+
+def _check_allowed(app: App, destination: Destination) -> None:
+    if not any(pattern.matches(destination) for pattern in app.allow):
+        raise Refusal(
+            "destination-not-allowed", "The application is not allowed to call this destination."
+        )
+
+
+def _take_upload(source: ByteSource, body: RequestBody) -> Upload:
+    """Look at what has arrived: a small body usually comes with its head, or right behind it."""
+    if body.ended:
+        return Upload(whole=b"")
+    data = source.receive_now()
+    payload = body.take(data) if data else b""
+    return Upload(whole=payload) if body.ended else Upload(body=body, begun=payload)
+
+
+async def _verify_body(body: RequestBody, spool: Spool, verification: Verification) -> bool:
+    while piece := await body.read():
+        verification.update(piece)
+        spool.write(piece)
+    if verification.accept():
+        return True
+    if not verification.needs_replay():
+        return False
+    verification = verification.replay()
+    for piece in spool.pieces():
+        verification.update(piece)
+        await trio.lowlevel.checkpoint()
+    return verification.accept()

@@ -1,0 +1,218 @@
+"""The request body: read off the client, and kept where it must be known before it is sent on.
+
+`RequestBody` reads the payload off a connection, at least as fast as `MIN_RATE` bytes a second. A
+signed body is not sent on before its signature holds, so `Spool` keeps it: in memory up to
+`MEMORY_BYTES`, beyond that in an unnamed temporary file. What all requests of a worker keep
+together is bounded by a `SpoolBudget`; who comes when it is spent is asked to come again.
+"""
+
+import math
+import tempfile
+from collections.abc import Iterator
+from typing import Protocol
+
+import trio
+
+from swproxy.proxy.failure import DownstreamGone
+from swproxy.proxy.framing import ChunkedBody, ContentLengthBody, FramingError
+from swproxy.proxy.syntax import RequestHead
+from swproxy.sw1.refusal import Refusal
+
+__all__ = ["GRACE_SECONDS", "MEMORY_BYTES", "MIN_RATE", "RequestBody", "Spool", "SpoolBudget"]
+
+MEMORY_BYTES = 65536
+"""Bytes of a signed body kept in memory; a prompt fits, an upload goes to a file."""
+
+GRACE_SECONDS = 30.0
+MIN_RATE = 1024
+"""A body has to arrive within GRACE_SECONDS and a second more for every MIN_RATE bytes of it, which
+a phone on a bad line manages and a client that sends one byte a minute does not."""
+
+_PIECE = 65536
+
+
+class ByteSource(Protocol):
+    """Where a body's bytes come from."""
+
+    async def receive(self) -> bytes:
+        """Return what came next, or b"" at the end of the stream."""
+
+    def receive_now(self) -> bytes:
+        """Return what has arrived already, which may be nothing."""
+
+    async def invite(self) -> None:
+        """Tell a client that waits for a 100 to go on (RFC 9110 section 10.1.1)."""
+
+    def put_back(self, data: bytes) -> None:
+        """Take back what belongs to the next request."""
+
+
+class RequestBody:
+    """The payload of one request's body, read as it arrives.
+
+    `received` counts payload bytes. Nothing is read beyond the end of the body.
+    """
+
+    def __init__(self, source: ByteSource, head: RequestHead, *, limit: int) -> None:
+        self._source = source
+        self._limit = limit
+        self._deadline = math.inf
+        self._invite = head.expects_continue
+        self.length = head.content_length
+        self.received = 0
+        self._body = (
+            ChunkedBody(payload_only=True, strict=True)
+            if self.length is None
+            else ContentLengthBody(self.length)
+        )
+        if self.length is not None and self.length > limit:
+            raise _too_large(limit)
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the whole body has been read."""
+        return self._body.ended
+
+    async def read(self) -> bytes:
+        """Return some payload, at least a byte, or b"" at the end.
+
+        Raises Refusal (request-malformed, body-too-large, request-timeout) or DownstreamGone.
+        """
+        if math.isinf(self._deadline):
+            self._deadline = trio.current_time() + GRACE_SECONDS
+            if self._invite:
+                await self._source.invite()
+        while not self._body.ended:
+            with trio.move_on_at(self._deadline + self.received / MIN_RATE) as scope:
+                data = await self._source.receive()
+            if scope.cancelled_caught:
+                raise Refusal("request-timeout", "The request body came too slowly.")
+            if not data:
+                raise DownstreamGone
+            payload = self.take(data)
+            if payload:
+                return payload
+        return b""
+
+    def take(self, data: bytes) -> bytes:
+        """Return the payload in `data`, the bytes that came next; see `read` for what it raises."""
+        try:
+            payload = bytes(self._body.feed(data))
+        except FramingError as error:
+            detail = f"The request body is malformed: {error}."
+            raise Refusal("request-malformed", detail) from error
+        if self._body.excess:
+            self._source.put_back(self._body.excess)
+        self._invite = False
+        self.received += len(payload)
+        if self.received > self._limit:
+            raise _too_large(self._limit)
+        return payload
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal("body-too-large", f"The request body is larger than {limit} bytes.")
+
+
+class SpoolBudget:
+    """Bytes that all spools of a worker may hold together, in memory and in files."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.held = 0
+
+    def reserve(self, count: int) -> None:
+        """Count `count` bytes more. Raises Refusal ("body-buffer-full")."""
+        if self.held + count > self.size:
+            raise Refusal("body-buffer-full", "Too many signed bodies are being received at once.")
+        self.held += count
+
+    def release(self, count: int) -> None:
+        """Count `count` bytes less."""
+        self.held -= count
+
+
+class Spool:
+    """A body kept until it may be sent. Close it, whatever happens: that pays the budget back."""
+
+    def __init__(self, budget: SpoolBudget) -> None:
+        self._budget = budget
+        self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - see close
+        self.length = 0
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises Refusal when the worker's budget is spent, OSError when the disk is."""
+        self._budget.reserve(len(data))
+        self.length += len(data)
+        self._file.write(data)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield all of it, from its beginning, in pieces that are cheap to move."""
+        self._file.seek(0)
+        while piece := self._file.read(_PIECE):
+            yield piece
+
+    def close(self) -> None:
+        """Forget the body."""
+        self._file.close()
+        self._budget.release(self.length)
+        self.length = 0
+
+
+class Upload:
+    """A request body on its way up: whole in memory, kept in a spool, or read as it arrives.
+
+    `length` is None for a body whose end only its last chunk tells. `whole` is the body where it is
+    small and complete. One that is `replayable` can be sent a second time after `restart`.
+    """
+
+    def __init__(
+        self,
+        *,
+        whole: bytes | None = None,
+        spool: Spool | None = None,
+        body: RequestBody | None = None,
+        begun: bytes = b"",
+    ) -> None:
+        self.whole = whole
+        self.replayable = body is None
+        self._spool = spool
+        self._body = body
+        self._begun = begun
+        self._pieces: Iterator[bytes] | None = None
+        if whole is not None:
+            self.length: int | None = len(whole)
+        elif spool is not None:
+            self.length = spool.length
+        else:
+            assert body is not None
+            self.length = body.length
+
+    @classmethod
+    def of_spool(cls, spool: Spool) -> "Upload":
+        """Return the upload of a complete spool."""
+        if spool.length > MEMORY_BYTES:
+            return cls(spool=spool)
+        return cls(whole=b"".join(spool.pieces()))
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether nothing of the body is left on the client's connection."""
+        return self._body is None or self._body.ended
+
+    def restart(self) -> None:
+        """Begin again with the first byte."""
+        assert self.replayable
+        self._pieces = None
+
+    async def next_piece(self) -> bytes:
+        """Return the next bytes to send, or b"" at the end; raises what `RequestBody.read` does."""
+        if self._begun:
+            begun, self._begun = self._begun, b""
+            return begun
+        if self._body is not None:
+            return await self._body.read()
+        assert self._spool is not None
+        if self._pieces is None:
+            self._pieces = self._spool.pieces()
+        return next(self._pieces, b"")

@@ -1,0 +1,20 @@
+"""The exceptions by which a request fails once it has been found good."""
+
+__all__ = ["DownstreamGone", "UpstreamFailure"]
+
+
+class UpstreamFailure(Exception):  # noqa: N818 - its name says whose failure it is
+    """The upstream did not answer, or not with HTTP.
+
+    `code` names the problem (see `policy.problems`), `detail` is fit for the client's eyes: no
+    address of ours, no header, no text of the upstream's.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class DownstreamGone(Exception):  # noqa: N818 - a client going away is no error
+    """The client closed its connection, or stopped taking bytes for too long."""

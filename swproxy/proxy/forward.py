@@ -1,0 +1,238 @@
+"""From an admitted request to the end of its answer: dial or reuse, send up, relay down.
+
+A request with a small body, which is nearly every one, is one write and one answer. A larger body
+is sent by a task of its own while the answer is awaited and relayed, so an upstream that answers
+early (a 413, a model that starts to talk) is heard at once.
+
+A reused connection may have been closed by the upstream just as the request was sent. If it closes
+without having answered a byte, the request is sent again, once, over a new connection, provided
+that its body is still at hand.
+"""
+
+import httpcore
+import trio
+
+from swproxy.policy.config import Config
+from swproxy.policy.headers import downstream_headers, upstream_headers
+from swproxy.proxy.admit import Admission
+from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
+from swproxy.proxy.framing import ChunkedBody, FramingError, UntilCloseBody
+from swproxy.proxy.pool import UpstreamConnection
+from swproxy.proxy.pump import Endpoint, Flow
+from swproxy.proxy.record import Record
+from swproxy.proxy.respond import render_head
+from swproxy.proxy.syntax import RequestHead
+from swproxy.proxy.upstream import ResponseHead, UpstreamSilent, read_response_head, render_request
+from swproxy.proxy.worker import Worker
+from swproxy.sw1.refusal import Refusal
+
+__all__ = ["Forward"]
+
+Header = tuple[bytes, bytes]
+
+_HAS_BODY = (b"POST", b"PUT", b"PATCH")
+"""Methods whose requests say Content-Length: 0 when they have no body (RFC 9110 section 8.6)."""
+
+
+class Forward:
+    """One admitted request on its way. `started` once the answer's head has begun to leave.
+
+    `keep_alive` says whether the client's connection may carry another request; the caller sets it
+    to what the client wants, and an answer that can't keep it clears it.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        endpoint: Endpoint,
+        head: RequestHead,
+        admission: Admission,
+        record: Record,
+        extra: tuple[Header, ...],
+        *,
+        keep_alive: bool,
+    ) -> None:
+        self.started = False
+        self.keep_alive = keep_alive
+        self._worker = worker
+        self._config: Config = worker.config
+        self._endpoint = endpoint
+        self._head = head
+        self._admission = admission
+        self._upload = admission.upload
+        self._record = record
+        self._extra = extra
+        self._sent = False
+        self._upload_error: Refusal | UpstreamFailure | DownstreamGone | None = None
+        self._waiting: trio.CancelScope | None = None
+
+    async def run(self) -> None:
+        """Forward and relay. Raises Refusal, UpstreamFailure or DownstreamGone."""
+        if self._endpoint.gone:
+            raise DownstreamGone
+        with trio.CancelScope() as scope:
+            self._endpoint.on_gone = scope.cancel
+            try:
+                await self._attempt()
+            finally:
+                self._endpoint.on_gone = None
+        if scope.cancelled_caught:
+            raise DownstreamGone
+
+    async def _attempt(self) -> None:
+        destination = self._admission.destination
+        upstream = self._worker.pool.take(destination)
+        if upstream is not None:
+            try:
+                await self._converse(upstream)
+                return
+            except UpstreamSilent:
+                if not self._upload.replayable:
+                    raise
+                self._upload.restart()
+        await self._converse(await self._worker.pool.dial(destination))
+
+    async def _converse(self, upstream: UpstreamConnection) -> None:
+        """Send the request over `upstream`, relay its answer, and keep or close the connection."""
+        self._sent = False
+        reusable = False
+        try:
+            if self._upload.whole is not None:
+                await self._send(upstream, self._request_head() + self._upload.whole)
+                self._record.bytes_up = len(self._upload.whole)
+                self._sent = True
+                reusable = await self._answer(upstream)
+            else:
+                reusable = await self._converse_both_ways(upstream)
+        finally:
+            if reusable and self._sent:
+                self._worker.pool.give_back(upstream)
+            else:
+                upstream.close()
+
+    async def _converse_both_ways(self, upstream: UpstreamConnection) -> bool:
+        """Send a body that is large or still arriving, and take the answer meanwhile."""
+        failure: Refusal | UpstreamFailure | DownstreamGone | None = None
+        reusable = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_body, upstream, nursery.cancel_scope)
+            try:
+                reusable = await self._answer(upstream)
+            except (Refusal, UpstreamFailure, DownstreamGone) as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        failure = self._upload_error or failure
+        if failure is not None:
+            raise failure
+        return reusable
+
+    async def _send_body(self, upstream: UpstreamConnection, scope: trio.CancelScope) -> None:
+        chunked = self._upload.length is None
+        self._record.bytes_up = 0
+        try:
+            await self._send(upstream, self._request_head())
+            while piece := await self._upload.next_piece():
+                framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
+                await self._send(upstream, framed)
+                self._record.bytes_up += len(piece)
+                if self._waiting is not None:
+                    self._waiting.deadline = self._first_byte_deadline()
+            if chunked:
+                await self._send(upstream, b"0\r\n\r\n")
+            self._sent = True
+        except (Refusal, UpstreamFailure, DownstreamGone) as error:
+            self._upload_error = error
+            scope.cancel()
+
+    async def _send(self, upstream: UpstreamConnection, data: bytes) -> None:
+        try:
+            await upstream.stream.write(data, self._config.upstream.idle_seconds)
+        except httpcore.WriteTimeout as error:
+            raise UpstreamFailure(
+                "upstream-timeout", "The upstream stopped reading the request."
+            ) from error
+        except httpcore.WriteError:
+            # An upstream that has heard enough may have answered before it closed: reading tells.
+            await trio.lowlevel.checkpoint()
+
+    async def _answer(self, upstream: UpstreamConnection) -> bool:
+        """Relay the answer; return whether the upstream connection may be used again."""
+        with trio.CancelScope(deadline=self._first_byte_deadline()) as self._waiting:
+            response = await read_response_head(
+                upstream, self._head.method, payload_only=not self._head.http11
+            )
+        if self._waiting.cancelled_caught:
+            late = self._config.upstream.first_byte_seconds
+            raise UpstreamFailure(
+                "upstream-timeout", f"The upstream did not answer within {late:g} seconds."
+            )
+        self._waiting = None
+        try:
+            head = self._response_head(response)
+            part = bytes(response.body.feed(response.rest)) if response.rest else b""
+        except (FramingError, ValueError) as error:
+            raise UpstreamFailure(
+                "upstream-malformed", "The upstream's answer is malformed."
+            ) from error
+        await self._relay(upstream, response, head, part)
+        return response.keep_alive and not response.body.excess
+
+    async def _relay(
+        self, upstream: UpstreamConnection, response: ResponseHead, head: bytes, part: bytes
+    ) -> None:
+        flow = Flow(
+            upstream.stream.socket,
+            self._endpoint,
+            response.body,
+            idle_seconds=self._config.upstream.idle_seconds,
+            write_seconds=self._config.limits.write_seconds,
+        )
+        record = self._record
+        record.status = response.status
+        self.started = True
+        try:
+            flow.start(head + part)
+            record.first_byte = trio.current_time()
+            self._worker.observer.began(record)
+            await self._worker.pump.relay(flow)
+        finally:
+            record.bytes_down = max(0, flow.sent - len(head))
+
+    def _request_head(self) -> bytes:
+        admission = self._admission
+        headers = upstream_headers(
+            self._head.headers,
+            admission.claims.signed_headers,
+            admission.app.headers,
+            admission.destination.authority,
+        )
+        length = self._upload.length
+        if length is None:
+            framing = b"Transfer-Encoding: chunked\r\n"
+        elif length or self._head.method in _HAS_BODY:
+            framing = b"Content-Length: %d\r\n" % length
+        else:
+            framing = b""
+        return render_request(self._head.method, admission.destination.target, headers, framing)
+
+    def _response_head(self, response: ResponseHead) -> bytes:
+        headers = downstream_headers(response.headers, self._admission.app.headers)
+        headers.extend(self._extra)
+        body = response.body
+        if isinstance(body, ChunkedBody):
+            if self._head.http11:
+                headers.append((b"transfer-encoding", b"chunked"))
+            else:
+                self.keep_alive = False
+        elif isinstance(body, UntilCloseBody):
+            self.keep_alive = False
+        elif response.status not in (204, 304) and response.content_length is not None:
+            headers.append((b"content-length", b"%d" % response.content_length))
+        if not self._upload.ended:
+            self.keep_alive = False
+        if not self.keep_alive:
+            headers.append((b"connection", b"close"))
+        return render_head(response.status, headers)
+
+    def _first_byte_deadline(self) -> float:
+        return trio.current_time() + self._config.upstream.first_byte_seconds

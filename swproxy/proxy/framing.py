@@ -1,0 +1,226 @@
+"""Where a message body ends, without looking at what is in it.
+
+A relay that forwards bytes verbatim still has to know the byte at which a body is over: that is
+where a connection may be used again, and where a cut answer differs from a whole one. Each class
+here follows one framing of RFC 9112 section 6, fed with whatever pieces the socket gave:
+
+    part = body.feed(piece)     what to forward of it
+    body.ended                  the last byte has been seen
+    body.excess                 the bytes of that piece that came after it: the next request from a
+                                client, a reason to trust the connection no more from an upstream
+    body.eof()                  the peer closed; raises unless that is a proper end
+
+`ChunkedBody` forwards the chunks as they came, or their payload alone (`payload_only`: a client
+that speaks HTTP/1.0, an upload that is framed anew). Trailers are read, checked, counted and
+dropped (RFC 9110 section 6.5.1 lets an intermediary do so): no field is merged into a head that
+was judged without it. A line that never ends, extensions that outweigh the data and trailers
+without end are refused, so a body costs a bounded number of bytes to follow.
+
+Nothing here does I/O, and a body that was found wrong stays wrong: after a FramingError the
+connection is closed and the object is dropped.
+"""
+
+import re
+from typing import Protocol
+
+__all__ = [
+    "Body",
+    "ChunkedBody",
+    "ContentLengthBody",
+    "FramingError",
+    "UntilCloseBody",
+]
+
+_MAX_LINE = 1024
+"""Bytes in a chunk-size line with its extensions. h11 and nginx set no limit of their own; Go 4096;
+real extensions (signatures of chunked uploads) take under 100."""
+
+_MAX_TRAILERS = 8192
+"""Bytes in a trailer section: the size of one generous header buffer."""
+
+_EXTENSION_ALLOWANCE = 16384
+"""Bytes of extensions that a body may carry beyond one for each byte of its data."""
+
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]*)?[ \t]*")
+_STRICT_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+
+
+class FramingError(Exception):
+    """The peer sent a body that breaks its own framing, or ended before it was whole."""
+
+
+class Body(Protocol):
+    """A body being followed, whatever its framing."""
+
+    ended: bool
+    excess: bytes
+
+    def feed(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Return the part of `data` to forward; raise FramingError where it breaks the framing."""
+
+    def eof(self) -> None:
+        """Take the peer's end of stream; raise FramingError unless the body may end there."""
+
+
+class ContentLengthBody:
+    """A body of a length known beforehand (RFC 9112 section 6.2); 0 for a message without one."""
+
+    __slots__ = ("_remaining", "ended", "excess")
+
+    def __init__(self, length: int) -> None:
+        self._remaining = length
+        self.ended = length == 0
+        self.excess = b""
+
+    def feed(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Return `data` up to the last byte of the body."""
+        size = len(data)
+        if size > self._remaining:
+            self.excess = bytes(data[self._remaining :])
+            data = data[: self._remaining]
+            size = self._remaining
+        self._remaining -= size
+        self.ended = not self._remaining
+        return data
+
+    def eof(self) -> None:
+        """Refuse: a body that has ended is fed no more, so bytes are missing."""
+        if not self.ended:
+            raise FramingError(f"closed {self._remaining} bytes before the end of the body")
+
+
+class UntilCloseBody:
+    """A body that ends where the connection does (RFC 9112 section 6.3, rule 8)."""
+
+    __slots__ = ("ended", "excess")
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.excess = b""
+
+    def feed(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Return all of `data`."""
+        return data
+
+    def eof(self) -> None:
+        """Take the end of the stream for the end of the body."""
+        self.ended = True
+
+
+class ChunkedBody:
+    """A body in chunks (RFC 9112 section 7.1).
+
+    The position in the grammar is held in three values: `_remaining` bytes of chunk data still to
+    come, `_footer` set while the CRLF behind them is awaited, `_trailers` counting from the moment
+    the last chunk was seen (None before). With none of them, a size line comes next. `_line` is
+    the beginning of a line, or of a footer, whose end has not arrived.
+    """
+
+    __slots__ = (
+        "_extensions",
+        "_footer",
+        "_line",
+        "_payload",
+        "_payload_only",
+        "_remaining",
+        "_size_line",
+        "_trailers",
+        "ended",
+        "excess",
+    )
+
+    def __init__(self, *, payload_only: bool = False, strict: bool = False) -> None:
+        self.ended = False
+        self.excess = b""
+        self._payload_only = payload_only
+        self._size_line = _STRICT_SIZE_LINE if strict else _SIZE_LINE
+        self._remaining = 0
+        self._footer = False
+        self._trailers: int | None = None
+        self._line = b""
+        self._payload = 0
+        self._extensions = 0
+
+    def feed(self, data: bytes | memoryview) -> bytes:
+        """Return the chunks in `data` as they are, or their payload alone; never a trailer."""
+        piece = bytes(data)
+        held = len(self._line)
+        if held:
+            piece = self._line + piece
+            self._line = b""
+        # `held` bytes of the piece were forwarded when they came.
+        parts: list[bytes] = []
+        position, size = 0, len(piece)
+        while position < size and self._trailers is None:
+            if self._remaining:
+                step = min(self._remaining, size - position)
+                if self._payload_only:
+                    parts.append(piece[position : position + step])
+                self._remaining -= step
+                self._payload += step
+                self._footer = not self._remaining
+                position += step
+            elif self._footer:
+                footer = piece[position : position + 2]
+                if not b"\r\n".startswith(footer):
+                    raise FramingError("chunk data does not end where its size says")
+                if len(footer) < 2:
+                    self._line = footer
+                    break
+                self._footer = False
+                position += 2
+            else:
+                end = piece.find(b"\r\n", position)
+                if end < 0:
+                    self._hold(piece[position:], _MAX_LINE)
+                    break
+                self._read_size(piece[position:end])
+                position = end + 2
+        if self._trailers is None:
+            return b"".join(parts) if self._payload_only else piece[held:]
+        if not self._payload_only:
+            parts.append(piece[held:position])
+        self._read_trailers(piece, position)
+        if self.ended and not self._payload_only:
+            parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def eof(self) -> None:
+        """Refuse: the last chunk and the empty line behind it have not been seen."""
+        if not self.ended:
+            raise FramingError("closed before the last chunk")
+
+    def _hold(self, line: bytes, most: int) -> None:
+        if len(line) > most:
+            raise FramingError("a line in the chunked body is too long")
+        self._line = line
+
+    def _read_size(self, line: bytes) -> None:
+        match = self._size_line.fullmatch(line) if len(line) <= _MAX_LINE else None
+        if match is None:
+            raise FramingError("illegal chunk size line")
+        if match[2] is not None:
+            self._extensions += len(match[2])
+            if self._extensions > _EXTENSION_ALLOWANCE + self._payload:
+                raise FramingError("more chunk extensions than data")
+        self._remaining = int(match[1], 16)
+        if not self._remaining:
+            self._trailers = 0
+
+    def _read_trailers(self, piece: bytes, position: int) -> None:
+        assert self._trailers is not None
+        while position < len(piece):
+            end = piece.find(b"\r\n", position)
+            if end < 0:
+                self._hold(piece[position:], _MAX_TRAILERS)
+                return
+            line = piece[position:end]
+            position = end + 2
+            if not line:
+                self.ended = True
+                self.excess = piece[position:]
+                return
+            self._trailers += len(line) + 2
+            if self._trailers > _MAX_TRAILERS or not _TRAILER_LINE.fullmatch(line):
+                raise FramingError("illegal trailer section")

@@ -1,0 +1,162 @@
+"""Idle upstream connections: one stack an origin.
+
+Taking and giving back are O(1), whatever the number of connections: the last one given back is
+taken first, so the rest grow old and are closed. A connection is given back only by whoever has
+read a whole answer off it and nothing more; `take` tests again that it is open and silent, so bytes
+that nobody asked for never reach the next request.
+
+The stacks hold idle connections only. One in use belongs to the request that uses it, which closes
+it or gives it back; there are no slots that could leak.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from ssl import SSLContext, SSLSession, SSLSocket
+
+import httpcore
+import trio
+
+from swproxy.policy.destination import Destination
+from swproxy.proxy.dial import NameNotResolved
+from swproxy.proxy.failure import UpstreamFailure
+from swproxy.proxy.stream import SocketStream
+
+__all__ = ["Pool", "UpstreamConnection"]
+
+SWEEP_SECONDS = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class UpstreamConnection:
+    """A connection to `origin`; `reused` when it has carried an answer before."""
+
+    stream: SocketStream
+    origin: str
+    reused: bool = False
+    idle_since: float = 0.0
+
+    def close(self) -> None:
+        """Close it; harmless when closed already."""
+        self.stream.close()
+
+
+@dataclass(slots=True)
+class _Origin:
+    idle: deque[UpstreamConnection] = field(default_factory=deque)
+    session: SSLSession | None = None
+
+
+class Pool:
+    """Dials upstream connections and keeps idle ones, at most `idle_connections` an origin."""
+
+    def __init__(
+        self,
+        backend: httpcore.AsyncNetworkBackend,
+        ssl_context: SSLContext,
+        *,
+        connect_seconds: float,
+        idle_connections: int,
+        idle_connection_seconds: float,
+    ) -> None:
+        self._backend = backend
+        self._ssl_context = ssl_context
+        self._connect_seconds = connect_seconds
+        self._idle_connections = idle_connections
+        self._idle_connection_seconds = idle_connection_seconds
+        self._origins: dict[str, _Origin] = {}
+        self._closed = False
+
+    @property
+    def idle(self) -> int:
+        """The number of idle connections, over all origins."""
+        return sum(len(origin.idle) for origin in self._origins.values())
+
+    def take(self, destination: Destination) -> UpstreamConnection | None:
+        """Return an idle connection to the destination's origin, or None."""
+        origin = self._origins.get(destination.origin)
+        oldest = trio.current_time() - self._idle_connection_seconds
+        while origin is not None and origin.idle:
+            connection = origin.idle.pop()
+            if connection.idle_since > oldest and connection.stream.is_clean():
+                connection.reused = True
+                return connection
+            connection.close()
+        return None
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Keep a connection whose answer has been read to its last byte."""
+        origin = self._origins.setdefault(connection.origin, _Origin())
+        sock = connection.stream.socket
+        if isinstance(sock, SSLSocket) and not connection.reused:
+            # Tickets of TLS 1.3 come behind the handshake, so this is when they have arrived.
+            origin.session = sock.session or origin.session
+        if self._closed or self._idle_connections == 0:
+            connection.close()
+            return
+        connection.idle_since = trio.current_time()
+        origin.idle.append(connection)
+        if len(origin.idle) > self._idle_connections:
+            origin.idle.popleft().close()
+
+    async def dial(self, destination: Destination) -> UpstreamConnection:
+        """Open a new connection. Raises Refusal (an address not allowed) or UpstreamFailure."""
+        try:
+            with trio.fail_after(self._connect_seconds):
+                stream = await self._backend.connect_tcp(destination.host, destination.port)
+                assert isinstance(stream, SocketStream)
+                if destination.tls:
+                    stream = await self._start_tls(stream, destination)
+        except NameNotResolved as error:
+            raise UpstreamFailure(
+                "name-not-resolved", "The destination's name does not resolve."
+            ) from error
+        except (httpcore.ConnectTimeout, trio.TooSlowError) as error:
+            raise UpstreamFailure(
+                "upstream-timeout", "The upstream did not accept a connection in time."
+            ) from error
+        except httpcore.ConnectError as error:
+            raise UpstreamFailure("upstream-unreachable", _explain(error)) from error
+        return UpstreamConnection(stream, destination.origin)
+
+    async def _start_tls(self, stream: SocketStream, destination: Destination) -> SocketStream:
+        known = self._origins.get(destination.origin)
+        try:
+            return await stream.handshake(
+                self._ssl_context, destination.host, session=known.session if known else None
+            )
+        except httpcore.ConnectError as error:
+            stream.close()
+            detail = f"TLS with the upstream failed: {error}."
+            raise UpstreamFailure("upstream-tls", detail) from error
+        except BaseException:
+            stream.close()
+            raise
+
+    def drop_idle(self) -> None:
+        """Close every idle connection: after a reload, or when descriptors run out."""
+        for origin in self._origins.values():
+            while origin.idle:
+                origin.idle.pop().close()
+
+    def close(self) -> None:
+        """Close what is idle, and from now on whatever is given back."""
+        self._closed = True
+        self.drop_idle()
+
+    async def run(self) -> None:
+        """Close connections that have been idle for too long, until cancelled; then all of them."""
+        try:
+            while True:
+                await trio.sleep(SWEEP_SECONDS)
+                oldest = trio.current_time() - self._idle_connection_seconds
+                for name, origin in list(self._origins.items()):
+                    while origin.idle and origin.idle[0].idle_since <= oldest:
+                        origin.idle.popleft().close()
+                    if not origin.idle and origin.session is None:
+                        del self._origins[name]
+        finally:
+            self.close()
+
+
+def _explain(error: httpcore.ConnectError) -> str:
+    return f"The upstream could not be reached ({error})."

@@ -1,0 +1,330 @@
+"""One task that moves the bytes of every established stream of a worker.
+
+A model's answer is hundreds of small chunks. What a core can carry is decided by what one chunk
+costs, so a chunk here costs no task switch, no epoll_ctl, no timeout scope, no event object: the
+pump waits on one epoll in which both sockets of each flow stay registered, and moves what is
+ready in plain synchronous code.
+
+    upstream readable  -> receive, let the body's framing see it, send downstream
+    short send         -> keep the rest, stop watching the upstream, wait for the downstream
+    downstream took it -> watch the upstream again
+    downstream gone    -> end the flow at once
+
+That the upstream is not read while a rest is kept is all the backpressure there is: a client that
+stops reading holds one receive buffer (`BUFFER_SIZE`) here and what the kernel's buffers hold.
+
+A request's task parks itself in `relay` and is woken when its flow ends; its cancellation
+withdraws the flow. Deadlines are a timestamp a flow and one sweep a second (`SWEEP_SECONDS`), so a
+flow may outlive its deadline by that much.
+
+While no flow runs, a downstream socket stays attached for news of its peer being gone: whoever
+works for that client (dials, waits for a head) hangs its cancellation on `Endpoint.on_gone`.
+A client that shuts down its sending side only counts as gone, as it does for nginx.
+
+A socket that is paused is unregistered, not watched for nothing: epoll reports errors and hang-ups
+whatever the interest, and would do so forever.
+"""
+
+import math
+import socket
+import ssl
+from collections.abc import Callable
+
+import trio
+
+from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
+from swproxy.proxy.framing import Body, FramingError
+from swproxy.proxy.poller import GONE, READ, WRITE, ReadinessPoller, make_poller
+
+__all__ = ["BUFFER_SIZE", "Endpoint", "Flow", "Pump"]
+
+BUFFER_SIZE = 131072
+"""Bytes received at once: eight TLS records, and few enough that a stalled client holds little."""
+
+SWEEP_SECONDS = 1.0
+
+_TLS_RECORD = 16384
+_BLOCKED = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
+
+
+class Endpoint:
+    """A socket that the pump watches, and the flows that end or begin at it."""
+
+    __slots__ = ("gone", "interest", "on_gone", "reader", "sock", "writer")
+
+    def __init__(self, sock: socket.socket, interest: int) -> None:
+        self.sock = sock
+        self.interest = interest
+        self.gone = False
+        self.on_gone: Callable[[], None] | None = None
+        self.reader: Flow | None = None
+        self.writer: Flow | None = None
+
+
+class Flow:
+    """Bytes on their way from one socket to another, followed by the framing of their body.
+
+    `idle_seconds` bounds the time between bytes of the source, `write_seconds` the time that the
+    sink takes none. `received` and `sent` count bytes of the body as they are on each wire;
+    `pending` is what was received and not yet taken.
+    """
+
+    __slots__ = (
+        "body",
+        "error",
+        "idle_seconds",
+        "moved",
+        "pending",
+        "received",
+        "sent",
+        "sink",
+        "source",
+        "task",
+        "write_seconds",
+    )
+
+    def __init__(
+        self,
+        source: socket.socket,
+        sink: Endpoint,
+        body: Body,
+        *,
+        idle_seconds: float = math.inf,
+        write_seconds: float = math.inf,
+    ) -> None:
+        self.source = Endpoint(source, 0)
+        self.sink = sink
+        self.body = body
+        self.idle_seconds = idle_seconds
+        self.write_seconds = write_seconds
+        self.pending: bytes | memoryview = b""
+        self.received = 0
+        self.sent = 0
+        self.moved = 0.0
+        self.task: trio.lowlevel.Task | None = None
+        self.error: Exception | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the last byte of the body has been handed to the kernel."""
+        return self.body.ended and not self.pending
+
+    def start(self, data: bytes) -> None:
+        """Send `data`, the beginning of the message, as far as the kernel takes it now.
+
+        Raises DownstreamGone when the sink is closed.
+        """
+        try:
+            self.push(data)
+        except OSError as error:
+            raise DownstreamGone from error
+
+    def push(self, data: bytes | memoryview) -> None:
+        """Send `data`, keeping what the kernel does not take in `pending`; raises OSError."""
+        sink = self.sink.sock
+        size = len(data)
+        try:
+            sent = sink.send(data)
+            while sent < size and isinstance(sink, ssl.SSLSocket):
+                # OpenSSL takes a record at a time; short means full only when it says so.
+                data = memoryview(data)[sent:]
+                self.sent += sent
+                size -= sent
+                sent = sink.send(data)
+        except _BLOCKED:
+            sent = 0
+        self.sent += sent
+        self.pending = b"" if sent == size else bytes(memoryview(data)[sent:])
+
+
+class Pump:
+    """The mover of all flows of one worker; `run` is its task."""
+
+    def __init__(self, poller: ReadinessPoller | None = None) -> None:
+        self._poller = poller or make_poller()
+        self._endpoints: dict[int, Endpoint] = {}
+        self._flows: set[Flow] = set()
+        self._buffer = bytearray(BUFFER_SIZE)
+        self._view = memoryview(self._buffer)
+        self._now = 0.0
+
+    @property
+    def active(self) -> int:
+        """The number of flows under way."""
+        return len(self._flows)
+
+    async def run(self) -> None:
+        """Move bytes until cancelled."""
+        self._now = trio.current_time()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep)
+                while True:
+                    await trio.lowlevel.wait_readable(self._poller.fileno())
+                    self._now = trio.current_time()
+                    for descriptor, events in self._poller.ready():
+                        endpoint = self._endpoints.get(descriptor)
+                        if endpoint is not None:
+                            self._dispatch(endpoint, events)
+        finally:
+            self._poller.close()
+
+    def attach(self, sock: socket.socket) -> Endpoint:
+        """Watch a downstream socket for its peer being gone, until `detach`."""
+        endpoint = Endpoint(sock, 0)
+        self._watch(endpoint, GONE)
+        return endpoint
+
+    def detach(self, endpoint: Endpoint) -> None:
+        """Watch the socket no more; to be called before it is closed."""
+        self._watch(endpoint, 0)
+
+    async def relay(self, flow: Flow) -> None:
+        """Move a flow to its end, which may be now.
+
+        Raises DownstreamGone, UpstreamFailure (also for a body that breaks its framing), or
+        whatever went wrong inside; either way the flow is withdrawn.
+        """
+        if flow.finished:
+            return
+        if flow.sink.gone:
+            raise DownstreamGone
+        flow.moved = trio.current_time()
+        flow.task = trio.lowlevel.current_task()
+        flow.source.reader = flow
+        flow.sink.writer = flow
+        self._flows.add(flow)
+        self._steer(flow)
+
+        def withdraw(_: object) -> trio.lowlevel.Abort:
+            self._withdraw(flow)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(withdraw)
+        if flow.error is not None:
+            raise flow.error
+
+    def _dispatch(self, endpoint: Endpoint, events: int) -> None:
+        if events & WRITE and endpoint.writer is not None:
+            self._guard(endpoint.writer, self._writable)
+        if not events & ~WRITE:
+            return
+        if endpoint.reader is not None:
+            self._guard(endpoint.reader, self._readable)
+        elif not endpoint.gone:
+            endpoint.gone = True
+            self._watch(endpoint, 0)
+            if endpoint.writer is not None:
+                self._end(endpoint.writer, DownstreamGone())
+            elif endpoint.on_gone is not None:
+                endpoint.on_gone()
+
+    def _guard(self, flow: Flow, step: Callable[[Flow], None]) -> None:
+        try:
+            step(flow)
+        except FramingError as error:
+            self._end(flow, UpstreamFailure("upstream-malformed", str(error)))
+        except Exception as error:  # noqa: BLE001 - a fault in one flow must not stop the others
+            self._end(flow, error)
+
+    def _readable(self, flow: Flow) -> None:
+        try:
+            size = self._receive(flow.source.sock)
+        except _BLOCKED:
+            return
+        except OSError as error:
+            failure = UpstreamFailure("upstream-closed", "The upstream broke off its answer.")
+            failure.__cause__ = error
+            self._end(flow, failure)
+            return
+        if not size:
+            flow.body.eof()
+            self._end(flow, None)
+            return
+        flow.received += size
+        flow.moved = self._now
+        part = flow.body.feed(self._view[:size])
+        self._send(flow, part)
+
+    def _receive(self, sock: socket.socket) -> int:
+        if not isinstance(sock, ssl.SSLSocket):
+            return sock.recv_into(self._buffer)
+        size = sock.recv_into(self._buffer, BUFFER_SIZE)
+        # A full record means that more of a large answer is likely to wait already.
+        while size % _TLS_RECORD == 0 and 0 < size < BUFFER_SIZE:
+            try:
+                more = sock.recv_into(self._view[size:], BUFFER_SIZE - size)
+            except OSError:
+                break  # nothing yet; a real error shows again at the next read
+            if not more:
+                break
+            size += more
+        return size
+
+    def _writable(self, flow: Flow) -> None:
+        self._send(flow, flow.pending)
+
+    def _send(self, flow: Flow, data: bytes | memoryview) -> None:
+        had_rest = bool(flow.pending)
+        before = flow.sent
+        try:
+            if data:
+                flow.push(data)
+        except OSError:
+            self._end(flow, DownstreamGone())
+            return
+        if flow.sent != before:
+            flow.moved = self._now
+        if flow.finished:
+            self._end(flow, None)
+        elif bool(flow.pending) != had_rest:
+            self._steer(flow)
+
+    def _steer(self, flow: Flow) -> None:
+        if flow.pending:
+            self._watch(flow.source, 0)
+            self._watch(flow.sink, flow.sink.interest | WRITE)
+        else:
+            self._watch(flow.source, READ)
+            self._watch(flow.sink, flow.sink.interest & ~WRITE)
+
+    def _watch(self, endpoint: Endpoint, interest: int) -> None:
+        if interest == endpoint.interest:
+            return
+        if not endpoint.interest:
+            self._endpoints[endpoint.sock.fileno()] = endpoint
+            self._poller.register(endpoint.sock, interest)
+        elif interest:
+            self._poller.modify(endpoint.sock, interest)
+        else:
+            del self._endpoints[endpoint.sock.fileno()]
+            self._poller.unregister(endpoint.sock)
+        endpoint.interest = interest
+
+    def _end(self, flow: Flow, error: Exception | None) -> None:
+        if flow not in self._flows:
+            return
+        flow.error = error
+        self._withdraw(flow)
+        assert flow.task is not None
+        trio.lowlevel.reschedule(flow.task)
+
+    def _withdraw(self, flow: Flow) -> None:
+        self._flows.discard(flow)
+        flow.source.reader = None
+        flow.sink.writer = None
+        self._watch(flow.source, 0)
+        self._watch(flow.sink, flow.sink.interest & ~WRITE)
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_SECONDS)
+            now = trio.current_time()
+            for flow in list(self._flows):
+                still = now - flow.moved
+                if flow.pending:
+                    if still > flow.write_seconds:
+                        self._end(flow, DownstreamGone())
+                elif still > flow.idle_seconds:
+                    late = f"The upstream sent nothing for {flow.idle_seconds:g} seconds."
+                    self._end(flow, UpstreamFailure("upstream-timeout", late))

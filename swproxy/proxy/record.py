@@ -1,0 +1,47 @@
+"""What is known of one request when it ends: the source of the access log and of the metrics."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Observer", "Record"]
+
+
+@dataclass(slots=True)
+class Record:
+    """One request. Times are of the monotonic clock, in seconds; bytes are of bodies.
+
+    `app` is set only once the signature holds, `origin` and `path` only once the destination is
+    allowed, so nothing here is a stranger's choice. No field ever holds a query, a header's value,
+    a secret or a signature.
+    """
+
+    request_id: str
+    client: str
+    method: str
+    started: float
+    app: str = ""
+    origin: str = ""
+    path: str = ""
+    status: int = 0
+    outcome: str = "aborted"
+    """complete, refused, upstream-failed, client-gone, preflight, or aborted (by ourselves)"""
+    code: str = ""
+    """the problem's code, where there was one"""
+    detail: str = ""
+    bytes_up: int = 0
+    bytes_down: int = 0
+    first_byte: float | None = None
+    ended: float = 0.0
+
+
+class Observer(Protocol):
+    """Whoever wants to know of requests: the daemon's log and metrics, or a test."""
+
+    def began(self, record: Record) -> None:
+        """Take note that an answer has begun to stream."""
+
+    def ended(self, record: Record) -> None:
+        """Take note that a request is over, however it ended. Must not block."""
+
+    def crashed(self, error: BaseException) -> None:
+        """Take note of a fault of the program itself. What is logged must not hold its message."""

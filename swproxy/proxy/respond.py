@@ -1,0 +1,66 @@
+"""Response heads as bytes: ours, and an upstream's on its way down.
+
+The status line and every header are composed here, so an answer's head is one bytes object that
+leaves in one write together with the first bytes of the body. What goes in was checked where it
+was made: configured values at load, upstream's by `policy.headers`, ours below.
+"""
+
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+
+from swproxy.policy.problems import PROBLEMS, problem_body
+
+__all__ = ["render_head", "render_problem"]
+
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+_PROBLEM_HEADERS = (
+    (b"content-type", b"application/problem+json"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+_RETRY_SECONDS = b"1"
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
+
+
+def render_head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return status line, headers and the empty line."""
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, _PHRASES.get(status, b""), lines)
+
+
+def render_problem(
+    code: str,
+    detail: str,
+    *,
+    extra: Iterable[tuple[bytes, bytes]],
+    keep_alive: bool,
+    with_body: bool,
+) -> tuple[int, bytes, bytes]:
+    """Return (status, head, body) that tell a client what went wrong (RFC 9457).
+
+    `extra` headers come last: CORS, the request's id. Without a body it is the answer to a HEAD.
+    """
+    status = PROBLEMS[code].status
+    body = problem_body(code, detail)
+    headers = [
+        *_PROBLEM_HEADERS,
+        (b"date", _date(int(time.time()))),
+        (b"content-length", b"%d" % len(body)),
+        *extra,
+    ]
+    if status == 405:
+        headers.append((b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
+    if status == 503:
+        headers.append((b"retry-after", _RETRY_SECONDS))
+    if not keep_alive:
+        headers.append((b"connection", b"close"))
+    return status, render_head(status, headers), body if with_body else b""

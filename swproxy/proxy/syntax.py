@@ -1,0 +1,153 @@
+"""What a request head may look like: the one place where the rules of syntax stand.
+
+h11 parses the head. It is liberal in places where a proxy must not be, because the next server in
+the line may read the same bytes in another way: two lengths that agree, a line that ends in a bare
+LF, a header folded over two lines, a length together with a transfer coding. So a head is held
+against the grammar and the table below as the raw bytes that arrived, and reaches h11 only then.
+
+Sections of RFC 9112 stand beside the rules. Where it leaves a choice, the stricter one is taken.
+"""
+
+import re
+
+import h11
+
+from swproxy.sw1.refusal import Refusal
+
+__all__ = ["RequestHead", "check_beginning", "parse_head"]
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+
+_HEAD = re.compile(
+    rb"(?P<method>" + _TOKEN + rb"{1,32}) "
+    rb"(?P<target>[\x21-\x7e]+) "
+    rb"HTTP/1\.(?P<minor>[01])\r\n"
+    rb"(?P<fields>(?:" + _TOKEN + rb"+:[\t\x20-\x7e\x80-\xff]*\r\n)*)"
+    rb"\r\n"
+)
+"""Sections 3, 5 and 5.1: no white space before a colon, no folding, no control characters, CRLF."""
+
+_PARTS = (
+    (re.compile(_TOKEN + rb"{1,32} [\x21-\x7e]+ HTTP/1\.[01]\r\n"), "request line"),
+    (re.compile(rb"[^\r\n]*\r\n(?:" + _TOKEN + rb"+:[\t\x20-\x7e\x80-\xff]*\r\n)*"), "header line"),
+)
+
+_IMPOSSIBLE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""What no head contains: told before the head is complete, so that nobody waits for its end."""
+
+_HOST = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
+
+_FORBIDDEN = (
+    # Section 6.2, 6.3 rule 5: one length, in digits, without a sign or leading zeros.
+    (
+        rb"\ncontent-length:(?![ \t]*(?:0|[1-9][0-9]{0,17})[ \t]*\r)",
+        "Content-Length is not a plain number.",
+    ),
+    (rb"(?s)\ncontent-length:.*\ncontent-length:", "There is more than one Content-Length."),
+    # Section 6.1: chunked, once, and nothing beside it.
+    (
+        rb"\ntransfer-encoding:(?![ \t]*chunked[ \t]*\r)",
+        "Transfer-Encoding is not simply chunked.",
+    ),
+    (
+        rb"(?s)\ntransfer-encoding:.*\ntransfer-encoding:",
+        "There is more than one Transfer-Encoding.",
+    ),
+    # Section 6.1, 6.3 rule 3: the classic of request smuggling.
+    (
+        rb"(?s)\n(?:content-length:.*\ntransfer-encoding:|transfer-encoding:.*\ncontent-length:)",
+        "Content-Length and Transfer-Encoding are both there.",
+    ),
+    # Section 3.2: one Host, well-formed.
+    (rb"(?s)\nhost:.*\nhost:", "There is more than one Host."),
+    (rb"\nhost:(?![ \t]*" + _HOST + rb"[ \t]*\r)", "Host is empty or malformed."),
+)
+"""(pattern that must not occur in the lower-cased head, what is wrong if it does)"""
+
+_RULES = tuple((re.compile(pattern), reason) for pattern, reason in _FORBIDDEN)
+
+_TARGET = re.compile(rb"/[^#\\]*")
+"""Section 3.2.1, origin-form: the only one that this proxy is addressed in."""
+
+_LENGTH = b"content-length"
+
+
+class RequestHead:
+    """A request line and headers that passed every rule.
+
+    `headers` has lower-case names and values as received, without the white space around them.
+    `content_length` is None for a chunked body, 0 where there is none.
+    """
+
+    __slots__ = ("content_length", "headers", "http11", "keep_alive", "method", "target")
+
+    def __init__(self, request: h11.Request) -> None:
+        self.method = request.method
+        self.target = request.target
+        self.headers: list[tuple[bytes, bytes]] = list(request.headers)
+        self.http11 = request.http_version == b"1.1"
+        self.content_length: int | None = 0
+        self.keep_alive = self.http11
+        for name, value in self.headers:
+            if name == _LENGTH:
+                self.content_length = int(value)
+            elif name == b"transfer-encoding":
+                self.content_length = None
+            elif name == b"connection" and b"close" in value.lower():
+                self.keep_alive = False
+
+    def get(self, name: bytes) -> bytes | None:
+        """Return the value of the first header of that lower-case name."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    @property
+    def expects_continue(self) -> bool:
+        """Tell whether the client waits for a 100 before it sends the body (RFC 9110 10.1.1)."""
+        expect = self.get(b"expect")
+        return self.http11 and expect is not None and expect.lower() == b"100-continue"
+
+
+def check_beginning(data: bytes | bytearray, start: int) -> None:
+    """Refuse an incomplete head that can't become a good one, looking at what is new in it."""
+    if _IMPOSSIBLE.search(data, max(0, start - 1)):
+        raise Refusal("request-malformed", "The request is not HTTP/1.1.")
+
+
+def parse_head(data: bytes, *, header_count: int) -> RequestHead:
+    """Parse a complete head, the empty line at its end included.
+
+    Raises Refusal: request-malformed, too-many-headers or method-not-allowed.
+    """
+    match = _HEAD.fullmatch(data)
+    if match is None:
+        raise Refusal("request-malformed", _explain(data))
+    if data.count(b"\n") - 2 > header_count:
+        raise Refusal("too-many-headers", f"More than {header_count} headers were sent.")
+    lowered = data.lower()
+    for pattern, reason in _RULES:
+        if pattern.search(lowered):
+            raise Refusal("request-malformed", reason)
+    if match["minor"] == b"0" and b"\ntransfer-encoding:" in lowered:
+        raise Refusal("request-malformed", "HTTP/1.0 has no Transfer-Encoding.")
+    if match["method"] in (b"CONNECT", b"TRACE"):
+        raise Refusal("method-not-allowed", f"{match['method'].decode()} is not served here.")
+    if not _TARGET.fullmatch(match["target"]):
+        raise Refusal("request-malformed", "The request target is not a path with a query.")
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(data) + 1)
+    connection.receive_data(data)
+    try:
+        event = connection.next_event()
+    except h11.RemoteProtocolError as error:
+        raise Refusal("request-malformed", "The request is not HTTP/1.1.") from error
+    assert isinstance(event, h11.Request)
+    return RequestHead(event)
+
+
+def _explain(data: bytes) -> str:
+    for pattern, part in _PARTS:
+        if pattern.match(data) is None:
+            return f"The {part} is malformed."
+    return "A header line is malformed."

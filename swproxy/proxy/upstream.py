@@ -1,0 +1,120 @@
+"""One request sent to an upstream, and the head of its answer.
+
+The head is parsed by h11, one fresh connection state an answer, and held to what a careful client
+accepts (RFC 9112 section 6.3): whatever frames a body in two ways is no answer but an attack on
+whoever reads it next. The body never passes through h11: `ResponseHead.body` knows where it ends,
+`ResponseHead.rest` is the beginning of it that arrived with the head.
+"""
+
+import h11
+import httpcore
+
+from swproxy.proxy.failure import UpstreamFailure
+from swproxy.proxy.framing import Body, ChunkedBody, ContentLengthBody, UntilCloseBody
+from swproxy.proxy.pool import UpstreamConnection
+
+__all__ = ["ResponseHead", "UpstreamSilent", "read_response_head", "render_request"]
+
+_MAX_HEAD = 65536
+"""Bytes of an answer's head, interim answers included; browsers allow about four times that."""
+
+_REQUEST = h11.Request(method=b"GET", target=b"/", headers=[(b"Host", b"upstream")])
+_REQUEST_END = h11.EndOfMessage()
+"""What h11 is told of the request. It needs to know that one was sent; its method would matter for
+the framing of the body, which is not h11's business here."""
+
+_MAX_INTERIM = 16
+"""Answers of status 1xx before the real one; 100 and a few 103 are all that is seen in earnest."""
+
+
+class UpstreamSilent(UpstreamFailure):
+    """The upstream closed the connection before the first byte of an answer."""
+
+    def __init__(self) -> None:
+        super().__init__("upstream-closed", "The upstream closed the connection without answering.")
+
+
+class ResponseHead:
+    """Status, headers (lower-case names) and framing of an upstream's answer."""
+
+    __slots__ = ("body", "content_length", "headers", "keep_alive", "rest", "status")
+
+    def __init__(self, response: h11.Response, rest: bytes, method: bytes, *, payload_only: bool):
+        self.status = response.status_code
+        self.headers: list[tuple[bytes, bytes]] = list(response.headers)
+        self.rest = rest
+        self.keep_alive = response.http_version == b"1.1"
+        self.content_length: int | None = None
+        chunked = False
+        for name, value in self.headers:
+            if name == b"content-length":
+                self.content_length = int(value)
+            elif name == b"transfer-encoding":
+                chunked = True
+            elif name == b"connection" and b"close" in value.lower():
+                self.keep_alive = False
+        if chunked and (self.content_length is not None or response.http_version != b"1.1"):
+            raise _malformed("frames its answer in two ways")
+        self.body: Body
+        if method == b"HEAD" or self.status in (204, 304):
+            self.body = ContentLengthBody(0)
+            # A length announced for a body that can't be there: whatever comes next is in doubt.
+            self.keep_alive &= method == b"HEAD" or not (chunked or self.content_length)
+        elif chunked:
+            self.body = ChunkedBody(payload_only=payload_only)
+        elif self.content_length is not None:
+            self.body = ContentLengthBody(self.content_length)
+        else:
+            self.body = UntilCloseBody()
+            self.keep_alive = False
+
+
+def render_request(
+    method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], framing: bytes
+) -> bytes:
+    """Return a request head. Every part was checked when it was made; `framing` is whole lines."""
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (method, target, lines, framing)
+
+
+async def read_response_head(
+    connection: UpstreamConnection, method: bytes, *, payload_only: bool
+) -> ResponseHead:
+    """Read the head of the answer to a request of `method`, past interim answers.
+
+    `payload_only` asks for a chunked body to be followed without its chunks. Raises
+    UpstreamFailure, UpstreamSilent if not a byte has come. The caller sets the deadline.
+    """
+    parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+    parser.send(_REQUEST)
+    parser.send(_REQUEST_END)
+    interim = total = 0
+    while True:
+        try:
+            data = await connection.stream.read()
+        except httpcore.ReadError as error:
+            raise (_broken_off() if total else UpstreamSilent()) from error
+        if not data:
+            raise _broken_off() if total else UpstreamSilent()
+        total += len(data)
+        try:
+            parser.receive_data(data)
+            while (event := parser.next_event()) is not h11.NEED_DATA:
+                if isinstance(event, h11.Response):
+                    rest = bytes(parser.trailing_data[0])
+                    return ResponseHead(event, rest, method, payload_only=payload_only)
+                interim += 1
+                if interim > _MAX_INTERIM or not isinstance(event, h11.InformationalResponse):
+                    raise _malformed("sent interim answers without end")
+        except h11.RemoteProtocolError as error:
+            raise _malformed("did not answer with HTTP") from error
+        if total > _MAX_HEAD:
+            raise _malformed("sent a head that is too large")
+
+
+def _broken_off() -> UpstreamFailure:
+    return UpstreamFailure("upstream-closed", "The upstream broke off its answer.")
+
+
+def _malformed(what: str) -> UpstreamFailure:
+    return UpstreamFailure("upstream-malformed", f"The upstream {what}.")
