@@ -1,1 +1,0 @@
-"""The tests: one file per module, plus whole programs over real sockets."""

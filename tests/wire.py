@@ -1,0 +1,341 @@
+"""Both ends of the wire: a recording upstream, a raw client, and swproxy between them.
+
+All of it runs over real loopback sockets in the test's own event loop. An upstream is scripted: a
+test gives it a function that is called with each connection that the proxy opens, and everything
+that arrives is recorded, so a test can assert what went over either wire, byte for byte.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from ipaddress import ip_network
+from typing import Any
+
+import trio
+import trustme
+
+from swproxy import sign_url
+from swproxy.daemon.serve import serve
+from swproxy.policy.config import App, Config, Limits, Server
+from swproxy.policy.config import Upstream as UpstreamSection
+from swproxy.policy.destination import Pattern
+from swproxy.policy.listen import TcpAddress
+from swproxy.proxy.record import Record
+
+APP_ID = "test-app"
+SECRET = "canary-signing-secret-4f1c"
+API_KEY = "canary-api-key-93ab"
+PATIENCE = 10.0
+"""Seconds after which a test that waits for bytes gives up; never what a test asserts."""
+
+
+@cache
+def authority() -> trustme.CA:
+    """Return the certificate authority of all tests."""
+    return trustme.CA()
+
+
+@cache
+def server_context() -> ssl.SSLContext:
+    """Return a TLS context for localhost and 127.0.0.1."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority().issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    return context
+
+
+class End:
+    """One end of a connection: whole heads and exact counts on top of a trio stream."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.received = bytearray()
+        self._taken = 0
+
+    async def send(self, data: bytes) -> None:
+        with trio.fail_after(PATIENCE):
+            await self.stream.send_all(data)
+
+    async def _more(self) -> bool:
+        with trio.fail_after(PATIENCE):
+            data = await self.stream.receive_some(65536)
+        self.received += data
+        return bool(data)
+
+    async def read_until(self, mark: bytes) -> bytes:
+        """Return bytes up to and including `mark`; EOFError if the stream ends before."""
+        while (at := self.received.find(mark, self._taken)) < 0:
+            if not await self._more():
+                raise EOFError(bytes(self.received[self._taken :]))
+        start, self._taken = self._taken, at + len(mark)
+        return bytes(self.received[start : self._taken])
+
+    async def read_exactly(self, count: int) -> bytes:
+        """Return `count` bytes; EOFError if the stream ends before."""
+        while len(self.received) - self._taken < count:
+            if not await self._more():
+                raise EOFError(bytes(self.received[self._taken :]))
+        start, self._taken = self._taken, self._taken + count
+        return bytes(self.received[start : self._taken])
+
+    async def read_head(self) -> bytes:
+        """Return a message head, the empty line included."""
+        return await self.read_until(b"\r\n\r\n")
+
+    async def read_to_end(self) -> bytes:
+        """Return what is left until a clean end; trio.BrokenResourceError on a reset."""
+        while await self._more():
+            pass
+        start, self._taken = self._taken, len(self.received)
+        return bytes(self.received[start:])
+
+    async def read_response(self, *, head_only: bool = False) -> "Response":
+        """Return one whole response, by its own framing."""
+        head = await self.read_head()
+        response = Response.parse(head)
+        if head_only or response.status in (204, 304):
+            return response
+        if "content-length" in response.headers:
+            body = await self.read_exactly(int(response.headers["content-length"]))
+        elif response.headers.get("transfer-encoding") == "chunked":
+            body = await self._read_chunks()
+        else:
+            body = await self.read_to_end()
+        return replace(response, body=body)
+
+    async def _read_chunks(self) -> bytes:
+        body = b""
+        while size := int((await self.read_until(b"\r\n")).split(b";")[0], 16):
+            body += await self.read_exactly(size)
+            assert await self.read_exactly(2) == b"\r\n"
+        while await self.read_until(b"\r\n") != b"\r\n":
+            pass
+        return body
+
+    async def wait_closed(self) -> str:
+        """Wait until the peer is gone; return "closed" or "reset"."""
+        try:
+            while await self._more():
+                pass
+        except trio.BrokenResourceError:
+            return "reset"
+        return "closed"
+
+    async def aclose(self) -> None:
+        await trio.aclose_forcefully(self.stream)
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response as a client sees it; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    raw: bytes
+    body: bytes = b""
+
+    @classmethod
+    def parse(cls, head: bytes) -> "Response":
+        first, *lines = head.decode("latin-1").split("\r\n")[:-2]
+        pairs = [line.split(":", 1) for line in lines]
+        headers = {name.lower(): value.strip() for name, value in pairs}
+        return cls(int(first.split(" ")[1]), headers, head)
+
+
+Handler = Callable[[End], Awaitable[None]]
+
+
+@dataclass
+class Upstream:
+    """A recording upstream: what every connection received, in the order they came."""
+
+    host: str
+    port: int
+    tls: bool
+    connections: list[End] = field(default_factory=list)
+    open: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
+
+    @property
+    def received(self) -> bytes:
+        return b"".join(bytes(end.received) for end in self.connections)
+
+    async def wait_for_connections(self, count: int) -> None:
+        with trio.fail_after(PATIENCE):
+            while len(self.connections) < count:
+                await trio.sleep(0.002)
+
+    async def wait_all_closed(self) -> None:
+        """Wait until the proxy has no connection open to this upstream."""
+        with trio.fail_after(PATIENCE):
+            while self.open:
+                await trio.sleep(0.002)
+
+
+async def answer_ok(end: End) -> None:
+    """Serve `ok` to every request without a body, until the proxy closes."""
+    while True:
+        try:
+            await end.read_head()
+        except EOFError:
+            return
+        await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+@asynccontextmanager
+async def upstream(handler: Handler = answer_ok, *, tls: bool = False) -> AsyncIterator[Upstream]:
+    """Run an upstream whose every connection is served by `handler`."""
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listener.socket.getsockname()[1]
+        found = Upstream("localhost" if tls else "127.0.0.1", port, tls)
+
+        async def serve_one(stream: trio.abc.Stream) -> None:
+            if tls:
+                stream = trio.SSLStream(
+                    stream, server_context(), server_side=True, https_compatible=True
+                )
+            end = End(stream)
+            found.connections.append(end)
+            found.open += 1
+            try:
+                await handler(end)
+                await end.stream.aclose()
+            except (trio.BrokenResourceError, EOFError):
+                pass
+            finally:
+                found.open -= 1
+                await end.aclose()
+
+        nursery.start_soon(trio.serve_listeners, serve_one, [listener])
+        yield found
+        nursery.cancel_scope.cancel()
+
+
+@dataclass
+class Recorder:
+    """An observer that keeps every record."""
+
+    records: list[Record] = field(default_factory=list)
+    faults: list[BaseException] = field(default_factory=list)
+
+    def began(self, record: Record) -> None:
+        pass
+
+    def ended(self, record: Record) -> None:
+        self.records.append(record)
+
+    def crashed(self, error: BaseException) -> None:
+        self.faults.append(error)
+
+    async def wait_for(self, count: int) -> list[Record]:
+        """Return the records once there are `count` of them."""
+        with trio.fail_after(PATIENCE):
+            while len(self.records) < count:
+                await trio.sleep(0.002)
+        return self.records
+
+
+@dataclass
+class Proxy:
+    """A running swproxy."""
+
+    address: Any
+    recorder: Recorder
+    config: Config
+    clients: list[End] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.address[1]}"
+
+    async def connect(self) -> End:
+        """Open a client connection, closed with the proxy at the latest."""
+        client = End(await trio.open_tcp_stream("127.0.0.1", self.address[1]))
+        self.clients.append(client)
+        return client
+
+    def sign(self, url: str, method: str = "GET", **options: Any) -> str:
+        """Return a signed URL for `url`."""
+        arguments: dict[str, Any] = {"id": APP_ID, "secret": SECRET, "expiry": 600} | options
+        return sign_url(host=self.url, proxy_url=url, method=method, **arguments)
+
+    def target(self, url: str, method: str = "GET", **options: Any) -> bytes:
+        """Return a signed request target (path and query) for `url`."""
+        return self.sign(url, method, **options).removeprefix(self.url).encode()
+
+    def request(
+        self,
+        url: str,
+        method: str = "GET",
+        *,
+        headers: bytes = b"",
+        body: bytes = b"",
+        **options: Any,
+    ) -> bytes:
+        """Return a whole signed request; `headers` are lines, each with its CRLF."""
+        target = self.target(url, method, **options)
+        if body and b"Content-Length" not in headers and b"Transfer-Encoding" not in headers:
+            headers += b"Content-Length: %d\r\n" % len(body)
+        return b"%b %b HTTP/1.1\r\nHost: swproxy.test\r\n%b\r\n%b" % (
+            method.encode(),
+            target,
+            headers,
+            body,
+        )
+
+
+@asynccontextmanager
+async def proxy(
+    *,
+    allow: str = "*",
+    app: Mapping[str, Any] = {},
+    limits: Mapping[str, Any] = {},
+    upstream: Mapping[str, Any] = {},
+    server: Mapping[str, Any] = {},
+) -> AsyncIterator[Proxy]:
+    """Run swproxy with one application, which adds API_KEY; loopback is open to it.
+
+    The mappings override fields of the sections of those names. Fails the test if swproxy met a
+    fault of its own.
+    """
+    application = App(
+        id=APP_ID,
+        secrets=(SECRET,),
+        allow=(Pattern.parse(allow),),
+        headers=((b"Authorization", b"Bearer " + API_KEY.encode()),),
+    )
+    config = Config(
+        server=Server.model_construct(
+            **dict(Server()) | {"listen": (TcpAddress("127.0.0.1", 0),)} | dict(server)
+        ),
+        limits=Limits.model_construct(**dict(Limits()) | dict(limits)),
+        upstream=UpstreamSection.model_construct(
+            **dict(UpstreamSection())
+            | {"private_networks": (ip_network("127.0.0.0/8"), ip_network("::1/128"))}
+            | dict(upstream)
+        ),
+        apps={APP_ID: replace(application, **app)},
+    )
+    recorder = Recorder()
+    with authority().cert_pem.tempfile() as path:
+        trusting = config.upstream.model_copy(update={"ca_file": path})
+        config = replace(config, upstream=trusting)
+        async with trio.open_nursery() as nursery:
+
+            async def start(task_status: trio.TaskStatus[list[Any]]) -> None:
+                await serve(config, observer=recorder, task_status=task_status)
+
+            addresses = await nursery.start(start)
+            running = Proxy(addresses[0], recorder, config)
+            try:
+                yield running
+            finally:
+                for client in running.clients:
+                    await client.aclose()
+                nursery.cancel_scope.cancel()
+    assert not recorder.faults, recorder.faults
