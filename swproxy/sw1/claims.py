@@ -42,7 +42,7 @@ class Claims:
 
     `proxy_url` is the decoded destination: the text that is hashed is made from it, and it is
     what must be connected to, as it stands. `spellings` are the texts (path LF canonical query)
-    that a client may have hashed for these very values.
+    that a client may have hashed for these very values, each behind a few words that describe it.
     """
 
     app_id: str
@@ -53,7 +53,7 @@ class Claims:
     signed_headers: tuple[str, ...]
     body_signed: bool
     path: bytes
-    spellings: tuple[bytes, ...]
+    spellings: tuple[tuple[str, bytes], ...]
     signature: str = field(repr=False)
 
 

@@ -130,19 +130,26 @@ def decode_value(name: str, raw: str) -> str:
     return value
 
 
-def spellings(path: str, raw: Mapping[str, str], decoded: Mapping[str, str]) -> tuple[bytes, ...]:
-    """Return every path LF canonical query that a client may have hashed, likeliest first."""
+def spellings(
+    path: str, raw: Mapping[str, str], decoded: Mapping[str, str]
+) -> tuple[tuple[str, bytes], ...]:
+    """Return every path LF canonical query that a client may have hashed, likeliest first.
+
+    Each comes with a few words on how it is spelt; each differs from all others.
+    """
     received = [raw[name] for name in PARAMETERS]
-    queries = [canonical_query(received)]
+    query = canonical_query(received)
+    texts = {f"{path}\n{query}": "as received"}
     # Joined without a separator: every escape is whole, so none can arise across a seam.
     if not _ONE_SPELLING.fullmatch("".join(received)):
         values = [decoded[name] for name in PARAMETERS]
-        queries += [canonical_query(_respell(values, write)) for write in _WRITERS]
-    texts = [f"{path}\n{query}" for query in queries]
+        for words, write in _WRITERS:
+            query = canonical_query(_respell(values, write))
+            texts.setdefault(f"{path}\n{query}", words)
+        query = canonical_query(_respell(values, quote_plus))
     if path != "/":
-        form = queries[1] if len(queries) > 1 else queries[0]
-        texts.append(f"{quote(path)}\n{form}")
-    return tuple([text.encode("ascii") for text in dict.fromkeys(texts)])
+        texts.setdefault(f"{quote(path)}\n{query}", "the path escaped once more")
+    return tuple([(words, text.encode("ascii")) for text, words in texts.items()])
 
 
 def _component(value: str) -> str:
@@ -153,7 +160,11 @@ def _strict(value: str) -> str:
     return quote(value, "")
 
 
-_WRITERS = (quote_plus, _component, _strict)
+_WRITERS = (
+    ("space as +, ! ' ( ) * escaped", quote_plus),
+    ("space as %20, ! ' ( ) * bare", _component),
+    ("space as %20, ! ' ( ) * escaped", _strict),
+)
 
 
 def _respell(values: Iterable[str], write: Callable[[str], str]) -> list[str]:

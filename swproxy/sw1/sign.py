@@ -31,7 +31,7 @@ _SCHEMES = ("http", "https", "ws", "wss")
 _LONGEST_EXPIRY = 9_999_999_999
 
 
-def sign_url(  # noqa: PLR0917 - the published clients' parameters, in their order
+def sign_url(
     id: str,
     secret: str,
     host: str,

@@ -16,7 +16,6 @@ Unknown application, wrong secret, one secret or two: always two keys are derive
 with random secrets in the places of absent ones, so the work is the same.
 """
 
-import codecs
 import hmac
 import os
 from collections.abc import Iterable, Sequence
@@ -24,8 +23,8 @@ from hashlib import sha256
 
 from swproxy.sw1.canonical import canonical_headers, request_head, sign_digest, signing_key
 from swproxy.sw1.claims import Claims
-from swproxy.sw1.query import show
 from swproxy.sw1.refusal import Refusal
+from swproxy.sw1.signed import CONTENT_LENGTH, Counts, signed_values
 
 __all__ = ["Verification", "mismatch", "verify"]
 
@@ -33,8 +32,6 @@ _SECRETS = 2
 # Stands in for absent secrets: about as long as `swproxy init` makes them, so that HMAC takes as
 # many blocks. What it would sign is never accepted, whatever the comparison says.
 _DUMMY = os.urandom(20).hex()
-
-_CONTENT_LENGTH = "content-length"
 
 
 def mismatch() -> Refusal:
@@ -78,12 +75,12 @@ class Verification:
         self._secrets = tuple(secrets or ())
         if len(self._secrets) > _SECRETS:
             raise ValueError(f"secrets: an application has {_SECRETS} at most")
-        found = _signed_values(claims, headers)
-        counted = claims.body_signed and _CONTENT_LENGTH in claims.signed_headers
-        self._sent = found.get(_CONTENT_LENGTH)
-        self._counts = _Counts() if counted and not lengths else None
+        found = signed_values(claims, headers)
+        counted = claims.body_signed and CONTENT_LENGTH in claims.signed_headers
+        self._sent = found.get(CONTENT_LENGTH)
+        self._counts = Counts() if counted and not lengths else None
         if counted and lengths:
-            variants = [{**found, _CONTENT_LENGTH: length} for length in lengths]
+            variants = [{**found, CONTENT_LENGTH: length} for length in lengths]
         elif counted and self._sent is None:
             variants = []  # nothing to hash before the whole body is counted
         else:
@@ -95,7 +92,7 @@ class Verification:
         self._hashes = [
             sha256(request_head(method, spelling, text))
             for text in texts
-            for spelling in claims.spellings
+            for _, spelling in claims.spellings
         ]
 
     def update(self, data: bytes | memoryview) -> None:
@@ -163,65 +160,3 @@ def verify(
     verification = verification.replay()
     verification.update(body)
     return verification.accept()
-
-
-def _signed_values(claims: Claims, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, bytes]:
-    """Return each signed header's trimmed value, Content-Length's only if it was sent."""
-    found: dict[str, bytes] = {}
-    if not claims.signed_headers:
-        return found
-    wanted = {name.encode(): name for name in claims.signed_headers}
-    for raw_name, value in headers:
-        name = wanted.get(raw_name)
-        if name is None:
-            continue
-        if name in found:
-            raise Refusal(
-                "signed-header-duplicate",
-                f"The signed header {show(name)} was sent more than once.",
-            )
-        if b"\n" in value or b"\r" in value or b"\0" in value:
-            raise Refusal(
-                "signed-header-invalid",
-                f"The signed header {show(name)} holds a line break or a NUL.",
-            )
-        found[name] = value.strip(b" \t")
-    for name in claims.signed_headers:
-        may_be_counted = name == _CONTENT_LENGTH and claims.body_signed
-        if name not in found and not may_be_counted:
-            raise Refusal(
-                "signed-header-missing",
-                f"The URL signs the header {show(name)}, which was not sent.",
-            )
-    return found
-
-
-class _Counts:
-    """A body's length in bytes, and if it is UTF-8, in code points and UTF-16 units."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._text = True
-        self._bytes = 0
-        self._points = 0
-        self._units = 0
-
-    def add(self, data: bytes) -> None:
-        self._bytes += len(data)
-        if not self._text:
-            return
-        try:
-            text = self._decoder.decode(data)
-        except UnicodeDecodeError:
-            self._text = False
-            return
-        self._points += len(text)
-        self._units += len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
-
-    def lengths(self) -> list[bytes]:
-        """Return the distinct counts as they would be written in Content-Length."""
-        counts = [self._bytes]
-        cut_inside_a_character = self._decoder.getstate()[0]
-        if self._text and not cut_inside_a_character:
-            counts += [self._points, self._units]
-        return [b"%d" % count for count in dict.fromkeys(counts)]
