@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from swproxy.policy.complaints import translate, unknown_key
 from swproxy.policy.config import App, AppTable, Config, Cors, Limits, Server, Upstream
-from swproxy.policy.faults import Fault, Place, key_path, kind, translate, unknown_key
+from swproxy.policy.faults import Fault, Place, key_path, kind
 from swproxy.policy.fields import check_app_id
 from swproxy.policy.references import BadReferenceError, Reference, expand
 
@@ -154,12 +155,11 @@ class Assembly:
                 self.warnings.append(Fault(source.file, place, reason))
 
 
-def check_table(table: Table) -> list[tuple[Place, str]]:
+def check_table(file: Path, table: Table) -> list[Fault]:
     """Tell what is wrong with an application's table, whatever its references stand for."""
-    place = Path()
-    assembly = Assembly(place, lambda _: "anything")
-    assembly.config({}, [AppSource("any", place, (), table)])
-    return [((fault.key,), fault.reason) for fault in assembly.faults]
+    assembly = Assembly(file, lambda _: "anything")
+    assembly.config({}, [AppSource(file.stem, file, (), table)])
+    return assembly.faults
 
 
 def _known(model: type[BaseModel]) -> Callable[[Place], Iterable[str]]:

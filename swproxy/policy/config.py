@@ -50,6 +50,10 @@ class Section(BaseModel):
     )
 
 
+# Good to listen on, but not to be called.
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
 class Server(Section):
     """The process: where it listens, who it is to the outside, what it logs."""
 
@@ -132,6 +136,17 @@ class Server(Section):
         if not free_port and value in info.data.get("listen", ()):
             raise ValueError("has to differ from every address in server.listen")
         return value
+
+    def base_url(self) -> str:
+        """Return what to put in front of a signed URL, or "" if no client could know."""
+        if self.public_url:
+            return self.public_url
+        scheme = "https" if self.tls_certificate else "http"
+        for address in self.listen:
+            if isinstance(address, TcpAddress) and address.port:
+                host = _ANY_ADDRESS.get(address.host, address.host)
+                return f"{scheme}://{TcpAddress(host, address.port)}"
+        return ""
 
 
 class Limits(Section):
@@ -293,8 +308,9 @@ class AppTable(Section):
     @field_validator("headers")
     @classmethod
     def _headers_once(cls, value: dict[str, str]) -> dict[str, str]:
-        if len({name.lower() for name in value}) < len(value):
-            raise ValueError("has a name twice, in different case")
+        # To many servers, X_Key and x-key are one name.
+        if len({name.lower().replace("_", "-") for name in value}) < len(value):
+            raise ValueError("has a name twice, in different spellings")
         return value
 
     def app(self, app_id: str, cors: CorsPolicy) -> App:

@@ -18,6 +18,7 @@ from pydantic import Field, PlainValidator, ValidationInfo
 from swproxy.policy.cors import parse_origin
 from swproxy.policy.destination import Pattern
 from swproxy.policy.faults import kind
+from swproxy.policy.headers import configurable
 from swproxy.policy.listen import ListenAddress, parse_listen
 
 __all__ = [
@@ -106,31 +107,12 @@ def _list() -> Any:
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# RFC 9110 section 7.6.1 and RFC 9112 section 6: these describe one connection or one message's
-# framing, and an application can know neither. Host follows from the URL that was verified.
-_OURS = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 
 
 def _header_name(name: str) -> str:
     if not _TOKEN.fullmatch(name):
         raise ValueError("is not a header name: letters, digits and hyphens only")
-    if name.lower() in _OURS or name.lower().startswith("sec-websocket-"):
+    if not configurable(name.encode()) or name.lower().startswith("sec-websocket-"):
         raise ValueError("is set by swproxy itself, from the connection and the signed URL")
     return name
 

@@ -39,6 +39,7 @@ __all__ = [
 
 # A secret or certificate is a few KB; more is a wrong path, and /dev/zero would never end.
 _FILE_BYTES = 1 << 20
+_MISSING = "does not exist: `swproxy init` writes one"
 
 
 @dataclass(slots=True)
@@ -139,7 +140,7 @@ def _read_toml(path: Path, faults: list[Fault]) -> Table | None:
         where = (place["where"] or "end of file") if place else "TOML"
         reason = f"{where}: {what[0].lower()}{what[1:]}"
     except FileNotFoundError:
-        reason = "does not exist: `swproxy init` writes one"
+        reason = _MISSING
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     except ValueError as error:
@@ -228,7 +229,10 @@ def _tls_faults(path: Path, config: Config) -> list[Fault]:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep other writers of the configuration at `path` out, by a lock on its directory."""
-    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        descriptor = os.open(path.parent, os.O_RDONLY)
+    except FileNotFoundError:
+        raise ConfigError([Fault(path, "", _MISSING)]) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -1,0 +1,332 @@
+"""The command line: what is typed, what is printed, and exit codes; all else is done elsewhere.
+
+Exit codes: 0 ended well, 1 failed while running, 2 bad usage or configuration. Modules are loaded
+by the commands that need them, so that signing a URL loads neither trio nor the proxy.
+"""
+
+# ruff: noqa: PLC0415 - what only one command needs is loaded by it
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from swproxy import __version__
+from swproxy.options import (
+    DEFAULT_CONFIG,
+    add_headers_option,
+    allow_option,
+    app_id_argument,
+    app_option,
+    config_option,
+    request_options,
+)
+from swproxy.sw1.sign import sign_url
+from swproxy.terminal import Commands, print_faults, print_secret, print_table
+
+__all__ = ["main"]
+
+# click wraps help texts, but not a paragraph that begins with this mark.
+_VERBATIM = "\b\n"
+_COMPLETION = f"""{_VERBATIM}Completion in bash, or likewise in zsh and fish:
+  eval "$(_SWPROXY_COMPLETE=bash_source swproxy)"
+"""
+
+
+def _example(*lines: str) -> str:
+    return f"{_VERBATIM}Example:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+@click.group(
+    cls=Commands,
+    epilog=_COMPLETION,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 98},
+)
+@click.version_option(__version__, message="swproxy %(version)s")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Let a web page call an API directly, without ever seeing its key.
+
+    A backend signs a URL, the page calls it, and swproxy adds the key and streams the answer.
+    Try it with `swproxy demo`; set it up with `swproxy init`, `swproxy serve`.
+    """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+
+
+@main.command(
+    "demo",
+    short_help="Show it at work, on this machine alone.",
+    epilog=_example("swproxy demo --port 8080"),
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True)
+def demo(port: int) -> None:
+    """Show it at work: a page, swproxy and a stand-in model, on this machine alone."""
+    from swproxy.demo.main import run
+
+    sys.exit(run(port))
+
+
+@main.command(
+    "init",
+    short_help="Write a configuration and a first application.",
+    epilog=_example(
+        "swproxy init --app chat --allow 'https://api.openai.com/v1/*' \\",
+        "    --header 'Authorization: Bearer ${OPENAI_API_KEY}'",
+    ),
+)
+@config_option
+@app_option
+@allow_option
+@add_headers_option
+def init(
+    config: Path, app_id: str | None, allow: Sequence[str], headers: Sequence[tuple[str, str]]
+) -> None:
+    """Write a commented configuration and a first application, with a fresh id and secret.
+
+    Without --allow, the application is for OpenAI's API. Nothing is ever overwritten.
+    """
+    from swproxy.policy import applications, signing, store
+
+    if headers and not allow:
+        raise click.UsageError("--header needs --allow, which says who may see the header.")
+    example = signing.example_url(allow[0]) if allow else "https://api.openai.com/v1/models"
+    if not allow:
+        allow = ["https://api.openai.com/v1/*"]
+        headers = [("Authorization", "Bearer ${OPENAI_API_KEY}")]
+    app_id, secret = app_id or applications.fresh_id(), applications.fresh_secret()
+    table = applications.new_table(secret, allow, headers)
+    file = store.initialise(config, app_id, table)
+    click.echo(f"Wrote {config} and {file}, readable by you alone.\n")
+    print_secret(app_id, secret)
+    option = "" if str(config) == DEFAULT_CONFIG else f" --config {shlex.quote(str(config))}"
+    click.echo("\nNext:")
+    for name in applications.variables(table):
+        click.echo(f"  export {name}=...")
+    click.echo(f"  swproxy serve{option}")
+    click.echo("and in another terminal:")
+    click.echo(f'  curl -N "$(swproxy sign{option} {shlex.quote(example)})"')
+
+
+@main.group(cls=Commands)
+def app() -> None:
+    """Manage applications: each has an id, a secret, and a file in apps/."""
+
+
+@app.command(
+    "add",
+    short_help="Add an application.",
+    epilog=_example(
+        "swproxy app add chat --allow 'https://api.openai.com/v1/*' \\",
+        "    --header 'Authorization: Bearer ${OPENAI_API_KEY}'",
+    ),
+)
+@click.argument("app_id", metavar="[ID]", required=False)
+@config_option
+@allow_option
+@add_headers_option
+def app_add(
+    app_id: str | None, config: Path, allow: Sequence[str], headers: Sequence[tuple[str, str]]
+) -> None:
+    """Add an application, with a fresh secret that is shown this once."""
+    from swproxy.policy import applications, store
+
+    if not allow:
+        raise click.UsageError("--allow is needed: say where the application's URLs may lead.")
+    app_id, secret = app_id or applications.fresh_id(), applications.fresh_secret()
+    table = applications.new_table(secret, allow, headers)
+    click.echo(f"Wrote {store.add(config, app_id, table)}.\n")
+    print_secret(app_id, secret)
+    click.echo(_RELOAD)
+
+
+@app.command(
+    "list", short_help="List applications.", epilog=_example("swproxy app list | cut -f 1")
+)
+@config_option
+def app_list(config: Path) -> None:
+    """List applications: id, number of secrets, where they may lead, and their file."""
+    from swproxy.policy import applications, loader
+
+    rows = [applications.row(source) for source in loader.applications(config)]
+    if rows:
+        print_table(("ID", "SECRETS", "ALLOW", "FILE"), rows)
+    else:
+        click.echo("No applications. Add one with `swproxy app add`.", err=True)
+
+
+@app.command(
+    "show",
+    short_help="Show an application, but no secret.",
+    epilog=_example("swproxy app show chat"),
+)
+@app_id_argument
+@config_option
+def app_show(app_id: str, config: Path) -> None:
+    """Show an application, without its secrets and without what its headers hold."""
+    from swproxy.policy import applications, store
+
+    print_table((), applications.shown(store.find(config, app_id)))
+
+
+@app.command(
+    "rotate", short_help="Add a second secret.", epilog=_example("swproxy app rotate chat")
+)
+@app_id_argument
+@config_option
+def app_rotate(app_id: str, config: Path) -> None:
+    """Add a second secret, shown this once; the older one holds until it is retired."""
+    from swproxy.policy import applications, store
+
+    secret = applications.fresh_secret()
+    file = store.change(config, app_id, lambda table: applications.rotated(table, secret))
+    click.echo(f"Wrote {file}.\n")
+    print_secret(app_id, secret)
+    click.echo(f"{_RELOAD}\nThen give the secret to the backend, and when no URL that was signed")
+    click.echo(f"with the older one is in use any more: swproxy app retire {app_id}")
+
+
+@app.command(
+    "retire", short_help="End the older of two secrets.", epilog=_example("swproxy app retire chat")
+)
+@app_id_argument
+@config_option
+def app_retire(app_id: str, config: Path) -> None:
+    """End the older of an application's two secrets."""
+    from swproxy.policy import applications, store
+
+    file = store.change(config, app_id, applications.retired)
+    click.echo(f"Wrote {file}: the older secret is gone. {_RELOAD}")
+
+
+@app.command(
+    "remove", short_help="Remove an application.", epilog=_example("swproxy app remove chat")
+)
+@app_id_argument
+@config_option
+def app_remove(app_id: str, config: Path) -> None:
+    """Remove an application: its URLs are refused as soon as the daemon reloads."""
+    from swproxy.policy import store
+
+    click.echo(f"Removed {store.remove(config, app_id)}. {_RELOAD}")
+
+
+_RELOAD = "A running daemon takes notice with `systemctl reload swproxy`, or SIGHUP."
+
+
+@main.command(
+    "sign",
+    short_help="Print a signed URL.",
+    epilog=_example(
+        'curl -N "$(swproxy sign https://api.openai.com/v1/models)"',
+        "swproxy sign https://api.openai.com/v1/responses --body @request.json",
+    ),
+)
+@click.argument("url")
+@request_options
+@click.option(
+    "--expiry", type=click.IntRange(1), default=600, show_default=True, help="In seconds."
+)
+@app_option
+@click.option("--host", envvar="SW_HOST", metavar="URL", help="The proxy, if not as configured.")
+@config_option
+def sign(
+    url: str,
+    method: str | None,
+    expiry: int,
+    headers: Sequence[tuple[str, str]],
+    body: bytes | None,
+    app_id: str | None,
+    host: str | None,
+    config: Path,
+) -> None:
+    """Print a signed URL.
+
+    The secret is the configured application's, or that of SW_ID and SW_SECRET in the environment.
+    Whoever calls the URL has to use the same method, the headers given here and the same body.
+    """
+    id_, secret, base = _signer(config, app_id, host, url)
+    method = method or ("GET" if body is None else "POST")
+    try:
+        signed = sign_url(id_, secret, base, url, expiry, method, _each_once(headers), body)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(signed)
+
+
+@main.command(
+    "check",
+    short_help="Tell every fault of the configuration.",
+    epilog=_example("swproxy check && systemctl reload swproxy"),
+)
+@config_option
+def check(config: Path) -> None:
+    """Check the configuration: every fault at once, with its file, key and reason.
+
+    Exit code 2 tells that there are some. Warnings alone leave it 0.
+    """
+    from swproxy.policy.loader import inspect
+
+    found = inspect(config, os.environ)
+    print_faults(found.warnings, warning=True)
+    if found.config is None:
+        print_faults(found.faults)
+        sys.exit(2)
+    listen = ", ".join(map(str, found.config.server.listen)) or "systemd's sockets"
+    click.echo(f"{config}: no fault; applications: {len(found.config.apps)}; listens on {listen}")
+
+
+@main.command(
+    "serve",
+    short_help="Run the proxy.",
+    epilog=_example("swproxy serve --config /etc/swproxy/swproxy.toml"),
+)
+@config_option
+def serve(config: Path) -> None:
+    """Run the proxy. SIGTERM lets answers under way end; SIGHUP reloads the configuration."""
+    from swproxy.daemon.serve import run
+
+    sys.exit(run(config))
+
+
+def _each_once(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
+    if len({name.lower() for name, _ in headers}) < len(headers):
+        raise click.UsageError("a header that is signed may be given only once.")
+    return dict(headers)
+
+
+def _signer(config: Path, app_id: str | None, host: str | None, url: str) -> tuple[str, str, str]:
+    """Find out who signs: id, secret, and the address of the proxy."""
+    id_, secret = os.environ.get("SW_ID", ""), os.environ.get("SW_SECRET", "")
+    # SW_SECRET alone may be there for a reference in the configuration.
+    if id_ and not secret:
+        raise click.UsageError("SW_ID is set, but SW_SECRET is not.")
+    by_environment = id_ and app_id is None
+    if by_environment and (host or not config.exists()):
+        return id_, secret, host or "http://127.0.0.1:3000"
+    from swproxy.policy import signing
+    from swproxy.policy.loader import load_to_sign
+
+    loaded = load_to_sign(config, os.environ)
+    if not by_environment:
+        try:
+            application = signing.choose(loaded, app_id)
+        except ValueError as error:
+            raise click.UsageError(f"{error}.") from None
+        if reason := signing.doubt(application, url):
+            click.echo(f"note: swproxy will refuse this URL: {reason}", err=True)
+        id_, secret = application.id, signing.first_secret(application)
+    base = host or loaded.server.base_url()
+    if not base:
+        raise click.UsageError(
+            "the proxy's address is not known: set server.public_url, or --host."
+        )
+    return id_, secret, base
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What several commands take: shared options, and arguments that are more than text."""
+
+# ruff: noqa: PLC0415 - completing an id is rare, and needs what signing should not load
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from swproxy.policy.faults import ConfigError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = [
+    "DEFAULT_CONFIG",
+    "add_headers_option",
+    "allow_option",
+    "app_id_argument",
+    "app_option",
+    "config_option",
+    "request_options",
+]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+DEFAULT_CONFIG = "swproxy.toml"
+
+
+def _header(text: str) -> tuple[str, str]:
+    """Take `Name: value` apart, as curl's -H does."""
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise click.BadParameter("write it as 'Name: value'.")
+    return name.strip(), value.strip()
+
+
+def _body(text: str) -> bytes:
+    """Return text as bytes, or what `@FILE` holds."""
+    if not text.startswith("@"):
+        return text.encode()
+    if text == "@-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(text[1:]).read_bytes()
+    except OSError as error:
+        raise click.BadParameter(f"{text[1:]}: {error.strerror}.") from None
+
+
+def _complete_app(ctx: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from swproxy.policy.loader import applications
+
+    try:
+        sources = applications(Path(ctx.params.get("config") or DEFAULT_CONFIG))
+    except (ConfigError, OSError):
+        return []
+    return [CompletionItem(each.id) for each in sources if each.id.startswith(typed)]
+
+
+config_option = click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    envvar="SWPROXY_CONFIG",
+    show_default=True,
+    show_envvar=True,
+    help="The configuration; applications are in apps/ beside it.",
+)
+app_id_argument = click.argument("app_id", metavar="ID", shell_complete=_complete_app)
+app_option = click.option(
+    "--app", "app_id", metavar="ID", shell_complete=_complete_app, help="The application."
+)
+allow_option = click.option(
+    "--allow",
+    multiple=True,
+    metavar="URL",
+    help="Where signed URLs may lead, such as 'https://api.openai.com/v1/*'. Repeatable.",
+)
+add_headers_option = click.option(
+    "--header",
+    "headers",
+    type=_header,
+    multiple=True,
+    metavar="'NAME: VALUE'",
+    help="A header added to each call. Refer to the key, as in 'Authorization: Bearer ${API_KEY}':"
+    " what is typed here can be seen by others on this machine. Repeatable.",
+)
+
+
+def request_options(command: _Command) -> _Command:
+    """Add what describes a request: its method, its signed headers, its body."""
+    for option in (
+        click.option(
+            "--body",
+            type=_body,
+            metavar="TEXT|@FILE",
+            help="The body: text, @FILE for a file's bytes, @- for standard input.",
+        ),
+        click.option(
+            "--header",
+            "-H",
+            "headers",
+            type=_header,
+            multiple=True,
+            metavar="'NAME: VALUE'",
+            help="A header of the request. Repeatable.",
+        ),
+        click.option(
+            "--request", "-X", "method", metavar="METHOD", help="GET by default, POST with a body."
+        ),
+    ):
+        command = option(command)
+    return command
