@@ -196,15 +196,14 @@ async def upstream(handler: Handler = answer_ok, *, tls: bool = False) -> AsyncI
 
         async def serve_one(stream: trio.abc.Stream) -> None:
             if tls:
-                stream = trio.SSLStream(
-                    stream, server_context(), server_side=True, https_compatible=True
-                )
+                stream = trio.SSLStream(stream, server_context(), server_side=True)
             end = End(stream)
             found.connections.append(end)
             found.open += 1
             try:
                 await handler(end)
-                await end.stream.aclose()
+                with trio.fail_after(PATIENCE):
+                    await end.stream.aclose()
             except (trio.BrokenResourceError, EOFError):
                 pass
             finally:
