@@ -1,0 +1,170 @@
+"""The demo as its user meets it: all of it running, its page open in real Chromium."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from swproxy.demo.answers import compose, tokens
+from swproxy.demo.main import Running, main
+from tests.chromium import Browser, Page, chromium
+
+PROMPT = "What happened when I pressed the button?"
+ANSWER = compose(PROMPT, ())
+
+Start = Callable[[Callable[[], Awaitable[object]]], Awaitable[Running]]
+
+
+class Gate:
+    """The model's pace in the test's hands: it says one token for each that is let through."""
+
+    def __init__(self) -> None:
+        self._tokens = trio.Semaphore(0)
+
+    def let(self, count: int) -> None:
+        for _ in range(count):
+            self._tokens.release()
+
+    async def pace(self) -> None:
+        await self._tokens.acquire()
+
+
+@pytest.fixture
+def reports() -> list[str]:
+    """What the model reported."""
+    return []
+
+
+@pytest.fixture
+def start(nursery: trio.Nursery, reports: list[str]) -> Start:
+    async def start(pace: Callable[[], Awaitable[object]]) -> Running:
+        running: Running = await nursery.start(partial(main, 0, pace=pace, report=reports.append))
+        return running
+
+    return start
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    async with chromium(tmp_path) as browser:
+        yield browser
+
+
+async def shows(page: Page, text: str) -> None:
+    await page.until(f"document.querySelector('#answer').textContent === {json.dumps(text)}")
+
+
+async def says(page: Page, state: str) -> None:
+    await page.until(f"document.querySelector('#state').textContent === '{state}'")
+
+
+async def test_each_token_is_shown_before_the_next_is_said(start: Start, browser: Browser) -> None:
+    gate = Gate()
+    page = await browser.open((await start(gate.pace)).page_url)
+    await page.click("#go")
+    said = 1  # the model waits after a token
+    for step in (1, 1, 2, 5, 20, 40):
+        await shows(page, "".join(tokens(ANSWER)[:said]))
+        assert await page.text("#state") == "streaming"
+        gate.let(step)
+        said += step
+    gate.let(len(tokens(ANSWER)))
+    await says(page, "complete")
+
+    assert await page.text("#answer") == ANSWER
+    assert await page.text("#tokens") == str(len(tokens(ANSWER)))
+    for figure in ("#first-byte", "#total"):
+        assert (await page.text(figure)).endswith("s")
+    assert page.complaints() == []
+
+
+async def test_no_secret_reaches_the_page_or_its_traffic(start: Start, tmp_path: Path) -> None:
+    running = await start(trio.lowlevel.checkpoint)
+    async with chromium(tmp_path) as browser:
+        page = await browser.open(running.page_url)
+        await page.evaluate("document.querySelector('#prompt').value = 'Who saw the API key?'")
+        await page.click("#go")
+        await says(page, "complete")
+        signature = await page.text("#signed div:last-child dd")
+        shown = await page.evaluate("document.documentElement.outerHTML")
+        heap = await page.heap()
+        await page.click("#tamper")
+        await page.click("#go")
+        await says(page, "failed")
+    traffic = browser.traffic()
+
+    # First that these are the places to look: what the page was meant to get is there.
+    assert len(signature) == 64
+    assert all(signature in place for place in (shown, heap, traffic.decode("latin-1")))
+    assert b"[DONE]" in traffic
+    assert b"Access-Control-Allow-Headers".lower() in traffic.lower()
+    for secret in (running.api_key, running.signing_secret):
+        for place in (shown, heap, traffic.decode("latin-1")):
+            assert secret not in place
+
+
+async def test_a_tampered_url_shows_a_readable_error(
+    start: Start, browser: Browser, reports: list[str]
+) -> None:
+    page = await browser.open((await start(trio.lowlevel.checkpoint)).page_url)
+    await page.click("#tamper")
+    await page.click("#go")
+    await says(page, "failed")
+    assert await page.evaluate("document.querySelector('#problem').checkVisibility()")
+    assert await page.text("#problem-title")
+    assert "signature" in await page.text("#problem-detail")
+    assert await page.text("#problem-code") == "400 signature-mismatch"
+    assert await page.text("#answer") == ""
+    assert reports == []
+
+    await page.click("#tamper")
+    await page.click("#go")
+    await says(page, "complete")
+    assert await page.text("#answer") == ANSWER
+    assert not await page.evaluate("document.querySelector('#problem').checkVisibility()")
+
+
+async def test_stop_silences_the_model(start: Start, browser: Browser, reports: list[str]) -> None:
+    gate = Gate()
+    page = await browser.open((await start(gate.pace)).page_url)
+    await page.click("#go")
+    await shows(page, tokens(ANSWER)[0])
+    await page.click("#stop")
+    await says(page, "stopped")
+    with trio.fail_after(10):
+        while not reports:
+            gate.let(1)
+            await trio.sleep(0.01)
+    assert "the caller left" in reports[0]
+    assert await page.text("#answer") == tokens(ANSWER)[0]
+    assert await page.evaluate("!document.querySelector('#go').disabled")
+
+
+async def test_a_cut_answer_does_not_look_complete(start: Start, browser: Browser) -> None:
+    said = 0
+
+    async def pace() -> None:
+        nonlocal said
+        said += 1
+        await trio.lowlevel.checkpoint()
+        if said == 5:
+            raise trio.BrokenResourceError
+
+    page = await browser.open((await start(pace)).page_url)
+    await page.click("#go")
+    await says(page, "failed")
+    assert await page.text("#problem-title") == "The connection failed"
+
+
+async def test_an_example_prompt_asks_at_once_and_fits_a_phone(
+    start: Start, browser: Browser
+) -> None:
+    page = await browser.open((await start(trio.lowlevel.checkpoint)).page_url)
+    await page.resize(360, 740, mobile=True)
+    await page.click(".chip:last-child")
+    await says(page, "complete")
+    assert await page.text("#answer") == compose("haiku", ())
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")

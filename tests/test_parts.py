@@ -1,0 +1,21 @@
+"""A missing program: skipped at home, a failure under CI."""
+
+import pytest
+
+from tests.parts import require
+
+
+def test_a_program_that_is_there_is_found() -> None:
+    assert require("sh", "dash").endswith("/sh")
+
+
+def test_a_missing_program_skips_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="apt-get install some-package"):
+        require("no-such-program", "some-package")
+
+
+def test_under_ci_a_missing_program_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="apt-get install some-package"):
+        require("no-such-program", "some-package")
