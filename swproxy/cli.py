@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -26,7 +28,10 @@ from swproxy.options import (
     request_options,
 )
 from swproxy.sw1.sign import sign_url
-from swproxy.terminal import Commands, print_faults, print_secret, print_table
+from swproxy.terminal import Commands, print_faults, print_report, print_secret, print_table
+
+if TYPE_CHECKING:
+    from swproxy.policy.config import Config
 
 __all__ = ["main"]
 
@@ -259,6 +264,43 @@ def sign(
 
 
 @main.command(
+    "explain",
+    short_help="Say why a signed URL is accepted or refused.",
+    epilog=_example("swproxy explain 'https://edge.example.com/?X-Sw-Algorithm=...' -X POST"),
+)
+@click.argument("signed_url")
+@request_options
+@click.option("--canonical", is_flag=True, help="Print all that is hashed, in each spelling tried.")
+@config_option
+def explain(
+    signed_url: str,
+    method: str | None,
+    headers: Sequence[tuple[str, str]],
+    body: bytes | None,
+    *,
+    canonical: bool,
+    config: Path,
+) -> None:
+    """Say why a signed URL is accepted or refused, field by field; - reads it from standard input.
+
+    The secret is the configured application's, or that of SW_ID and SW_SECRET in the environment.
+    Method, headers and body are those of the request that is made with the URL. Exit code 1 tells
+    that it is refused, or that this cannot be known.
+    """
+    from swproxy.policy.explaining import report
+
+    if signed_url == "-":
+        signed_url = sys.stdin.read().strip()
+    method = method or ("GET" if body is None else "POST")
+    loaded, secrets = _verifier(config, signed_url)
+    found = report(
+        signed_url, method, headers, body, config=loaded, secrets=secrets, now=time.time()
+    )
+    print_report(found, every=canonical)
+    sys.exit(0 if found.verdict == "ok" else 1)
+
+
+@main.command(
     "check",
     short_help="Tell every fault of the configuration.",
     epilog=_example("swproxy check && systemctl reload swproxy"),
@@ -299,6 +341,24 @@ def _each_once(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
     return dict(headers)
 
 
+def _verifier(config: Path, signed_url: str) -> tuple[Config, Sequence[str] | None]:
+    """Find what there is to judge a URL with: a configuration, and secrets if they are at hand."""
+    from swproxy.policy.config import Config
+    from swproxy.policy.loader import load_to_sign
+    from swproxy.sw1.explain import url_app_id
+
+    present = config.exists() or str(config) != DEFAULT_CONFIG
+    loaded = load_to_sign(config, os.environ) if present else Config()
+    id_, secret = os.environ.get("SW_ID", ""), os.environ.get("SW_SECRET", "")
+    app_id = url_app_id(signed_url)
+    if secret and id_ == app_id:
+        return loaded, [secret]
+    if not present or app_id is None:
+        return loaded, None
+    application = loaded.apps.get(app_id)
+    return loaded, application.secrets if application else ()
+
+
 def _signer(config: Path, app_id: str | None, host: str | None, url: str) -> tuple[str, str, str]:
     """Find out who signs: id, secret, and the address of the proxy."""
     id_, secret = os.environ.get("SW_ID", ""), os.environ.get("SW_SECRET", "")
@@ -317,8 +377,8 @@ def _signer(config: Path, app_id: str | None, host: str | None, url: str) -> tup
             application = signing.choose(loaded, app_id)
         except ValueError as error:
             raise click.UsageError(f"{error}.") from None
-        if reason := signing.doubt(application, url):
-            click.echo(f"note: swproxy will refuse this URL: {reason}", err=True)
+        if refusal := signing.doubt(application, url):
+            click.echo(f"note: swproxy will refuse this URL: {refusal.detail}", err=True)
         id_, secret = application.id, signing.first_secret(application)
     base = host or loaded.server.base_url()
     if not base:

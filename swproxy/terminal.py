@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from swproxy.policy.faults import ConfigError, Fault
 
-__all__ = ["Commands", "print_faults", "print_secret", "print_table"]
+if TYPE_CHECKING:
+    from swproxy.policy.explaining import Report
+    from swproxy.sw1.explain import Candidate
+    from swproxy.sw1.refusal import Refusal
+
+__all__ = [
+    "Commands",
+    "print_faults",
+    "print_report",
+    "print_secret",
+    "print_table",
+]
 
 
 class Commands(click.Group):
@@ -72,3 +83,60 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         cells = [f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)]
         text = "  ".join(cells).rstrip()
         click.echo(click.style(text, bold=True) if head and not number else text)
+
+
+_VERDICTS = {"ok": "green", "bad": "red", "unknown": "yellow"}
+_FIELD = 20
+# A signed body may be long, and its end is seldom where the difference is.
+_REQUEST_CHARACTERS = 4000
+
+
+def print_report(report: Report, *, every: bool) -> None:
+    """Print a judgement on a signed URL: its fields, what is hashed, the refusal and what to do.
+
+    What is hashed is of interest when the signature does not match, or when `every` spelling of
+    it is asked for.
+    """
+    for row in report.rows:
+        verdict = click.style(f"{row.verdict:7}", fg=_VERDICTS[row.verdict])
+        click.echo(f"{verdict}  {row.field:{_FIELD}}  {_printable(row.value)}".rstrip())
+        if row.note:
+            click.echo(f"{'':{7 + 2 + _FIELD + 2}}{_printable(row.note)}")
+    for candidate in report.canonical if every else report.canonical[: 0 if report.matched else 1]:
+        _print_canonical(candidate)
+    for hint in report.hints:
+        click.echo(f"\nLikely mistake: {_printable(hint)}")
+    if report.refusal is not None:
+        _print_refusal(report.refusal)
+    else:
+        known = report.verdict == "ok"
+        click.echo("\nAccepted." if known else "\nNot known: no secret is at hand to check with.")
+
+
+def _print_canonical(candidate: Candidate) -> None:
+    text = candidate.request
+    if len(text) > _REQUEST_CHARACTERS:
+        more = len(text) - _REQUEST_CHARACTERS
+        text = f"{text[:_REQUEST_CHARACTERS]}\n... and {more} characters more"
+    for title, block in (
+        (f"Canonical request, {candidate.description}", text),
+        ("String to sign, which ends with the hash of it", candidate.string_to_sign),
+    ):
+        click.echo(f"\n{title}:")
+        for line in block.split("\n"):
+            click.echo(f"  | {_printable(line)}".rstrip())
+
+
+def _print_refusal(refusal: Refusal) -> None:
+    from swproxy.policy.problems import PROBLEMS  # noqa: PLC0415 - of no use to other commands
+
+    problem = PROBLEMS[refusal.code]
+    click.echo(f"\n{click.style('Refused', fg='red', bold=True)}: {refusal.code}")
+    click.echo(f"  {_printable(refusal.detail)}")
+    click.echo(f"  Usual cause: {problem.cause}")
+    click.echo(f"  What to do: {problem.remedy}")
+
+
+def _printable(line: str) -> str:
+    """Escape what could move a terminal's cursor or change its colours."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

@@ -1,12 +1,12 @@
-"""What the one who signs wants to know of a configuration: as whom, for where, and will it pass."""
+"""What whoever signs wants to know of a configuration: as whom, for where, and will it pass."""
 
 from __future__ import annotations
 
 from swproxy.policy.config import App, Config
-from swproxy.policy.destination import Destination, parse_destination
+from swproxy.policy.destination import parse_destination
 from swproxy.sw1.refusal import Refusal
 
-__all__ = ["choose", "destination_of", "doubt", "example_url", "first_secret"]
+__all__ = ["choose", "doubt", "example_url", "first_secret"]
 
 
 def choose(config: Config, app_id: str | None) -> App:
@@ -29,22 +29,16 @@ def first_secret(app: App) -> str:
     return app.secrets[0]
 
 
-def destination_of(app: App, url: str) -> Destination:
-    """Return where a URL leads; Refusal if the application may not call it."""
-    destination = parse_destination(url)
-    if not any(pattern.matches(destination) for pattern in app.allow):
-        detail = f"No `allow` pattern of the application {app.id} covers this URL."
-        raise Refusal("destination-not-allowed", detail)
-    return destination
-
-
-def doubt(app: App, url: str) -> str:
-    """Say why a URL that is about to be signed will be refused; "" if it will not."""
+def doubt(app: App, url: str) -> Refusal | None:
+    """Return how a URL that is about to be signed will be refused, if it will."""
     try:
-        destination_of(app, url)
+        destination = parse_destination(url)
     except Refusal as refusal:
-        return refusal.detail
-    return ""
+        return refusal
+    if any(pattern.matches(destination) for pattern in app.allow):
+        return None
+    detail = f"no `allow` pattern of the application {app.id} covers it"
+    return Refusal("destination-not-allowed", detail)
 
 
 def example_url(pattern: str) -> str:
