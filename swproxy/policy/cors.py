@@ -70,16 +70,13 @@ class CorsPolicy:
 
     def __post_init__(self) -> None:
         origins = tuple(dict.fromkeys(map(parse_origin, self.allow_origins)))
-        below = [
-            (f"{scheme}://".encode("ascii"), rest[1:].encode("ascii"))
-            for scheme, _, rest in (origin.partition("://") for origin in origins)
-            if rest.startswith("*.")
-        ]
+        exact = frozenset(origin.encode("ascii") for origin in origins if "*" not in origin)
+        halves = (origin.encode("ascii").partition(b"*") for origin in origins if "://*" in origin)
         # The one way to set what is derived in a frozen dataclass.
         object.__setattr__(self, "allow_origins", origins)
         object.__setattr__(self, "_everyone", "*" in origins)
-        object.__setattr__(self, "_exact", frozenset(o.encode("ascii") for o in origins))
-        object.__setattr__(self, "_below", tuple(below))
+        object.__setattr__(self, "_exact", exact)
+        object.__setattr__(self, "_below", tuple((start, end) for start, _, end in halves))
 
     def permits(self, origin: bytes) -> bool:
         """Whether a page of this origin (the Origin header's value) may read answers."""

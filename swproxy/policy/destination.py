@@ -20,7 +20,6 @@ What must not be known here: addresses behind names. They are judged when they a
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
@@ -97,7 +96,9 @@ def _parse(url: str) -> Destination:
         _refuse("The destination's path has a dot segment; write the path it stands for.")
     try:
         href = URL(without_fragment).href
-    except ValueError:  # also what cannot be encoded: a lone surrogate
+    except UnicodeEncodeError:
+        _refuse("The destination has half of a surrogate pair, which is not a character.")
+    except ValueError:
         _refuse("The destination's host is not a valid name or address.")
     cut = href.index("/", len(scheme) + 3)
     origin = href[:cut]
@@ -139,6 +140,10 @@ def _split(url: str) -> tuple[str, str, int | None, str, str]:
     authority = _AUTHORITY.fullmatch(parts[2])
     if authority is None:
         _refuse("The destination's host and port cannot be told apart.")
+    if not authority[1]:
+        _refuse("The destination has no host; after the scheme come exactly two slashes.")
+    if len(authority[1]) > HOST_CHARACTERS:
+        _refuse("The destination's host is too long for a name.")
     port = _port(authority[2]) if authority[2] is not None else None
     end = parts.end(3) if parts[4] is None else parts.end(4)
     return scheme, authority[1], port, parts[3], url[:end]
@@ -157,18 +162,16 @@ def _judge_host(spelled: str, parsed: str) -> IPv4Address | IPv6Address | None:
 
     `spelled` is the host as it was given, `parsed` what the WHATWG parser made of it.
     """
-    if not spelled:
-        _refuse("The destination has no host; after the scheme come exactly two slashes.")
     if spelled.startswith("["):
         return IPv6Address(parsed[1:-1])
     if "%" in spelled:
         _refuse("The destination's host is percent-encoded.")
-    if parsed.endswith("."):
+    if spelled.endswith(".") or parsed.endswith("."):
         _refuse("The destination's host ends in a dot.")
     if spelled.isascii() and spelled.lower() != parsed:
         _refuse(f"The destination's host is an unusual spelling of the address {parsed}.")
     if not _NAME.fullmatch(parsed) or len(parsed) > HOST_CHARACTERS:
-        _refuse("The destination's host is not a valid name: a label is empty, too long or odd.")
+        _refuse("The destination's host is not a valid name: a part is empty, too long or odd.")
     if "xn--" in parsed:
         _judge_international(parsed)
     elif not spelled.isascii():
@@ -224,7 +227,7 @@ class Pattern:
         try:
             place = parse_destination(f"{scheme}://{plain}")
         except Refusal as refusal:
-            raise ValueError(refusal.detail) from None
+            raise ValueError(refusal.detail.replace("destination", "pattern")) from None
         if below and place.address:
             raise ValueError("has a * before an address; only names have names below them")
         if subtree and not _reads_alike(place.path):
@@ -250,7 +253,26 @@ class Pattern:
 # What some server takes for a step upwards once it has decoded the path: a segment of dots, also
 # with blanks around (Windows) or parameters after it (servlets); a backslash; a control character,
 # at which C ends a string.
-_STEP: Final = re.compile(r"[\x00-\x1f\x7f\\]|(?:\A|/)[.\s]*\.[.\s]*(?:;[^/]*)?(?:/|\Z)")
+_STEP: Final = re.compile(r"[\x00-\x1f\x7f\\]|(?:\A|/)\s*\.[.\s]*(?:;[^/]*)?(?:/|\Z)")
+# What becomes one of those where text is squeezed into an older character set.
+_LOOK_ALIKES: Final = str.maketrans(
+    {
+        "\u2024": ".",
+        "\u2025": "..",
+        "\u2026": "...",
+        "\ufe19": "...",
+        "\ufe52": ".",
+        "\uff0e": ".",
+        "\u2044": "/",
+        "\u2215": "/",
+        "\uff0f": "/",
+        "\u2216": "\\",
+        "\ufe68": "\\",
+        "\uff3c": "\\",
+        "\ufe54": ";",
+        "\uff1b": ";",
+    }
+)
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 # Servers behind servers decode twice; nobody has three honest layers of encoding.
@@ -267,8 +289,7 @@ def _reads_alike(path: str) -> bool:
     if _BAD_ESCAPE.search(path):
         return False
     for _ in range(_DECODINGS):
-        folded = path if path.isascii() else unicodedata.normalize("NFKC", path)
-        if _STEP.search(folded):
+        if _STEP.search(path if path.isascii() else path.translate(_LOOK_ALIKES)):
             return False
         if "%" not in path:
             return True

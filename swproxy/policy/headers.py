@@ -52,6 +52,8 @@ HOP_BY_HOP_PREFIX: Final = b"proxy-"
 # Made anew for the next hop. Expect is answered here (RFC 9110 §10.1.1).
 REMADE: Final = _names("host content-length expect")
 
+_NEVER: Final = HOP_BY_HOP | REMADE
+
 # End here unless signed.
 CLIENT_ONLY: Final = (
     # the user's credentials for our origin, or for nobody we know
@@ -59,6 +61,7 @@ CLIENT_ONLY: Final = (
     # where the user comes from: page, address, preferences
     | _names("origin referer forwarded via from dnt")
     | _names("x-real-ip x-client-ip x-cluster-client-ip x-original-forwarded-for true-client-ip")
+    | _names("x-forwarded x-originating-ip x-remote-ip x-remote-addr")
     | _names("cf-connecting-ip fastly-client-ip")
     # the browser speaking to us
     | _names("priority upgrade-insecure-requests")
@@ -76,25 +79,29 @@ WEBSOCKET: Final = _names(
 
 # End here on their way down.
 UPSTREAM_ONLY: Final = (
-    # our origin's cookies and stored data
-    _names("set-cookie set-cookie2 clear-site-data")
+    # our origin's cookies, stored data and sessions
+    _names("set-cookie set-cookie2 clear-site-data set-login activate-storage-access")
     # how browsers reach our origin from now on
     | _names("alt-svc strict-transport-security expect-ct")
     | _names("public-key-pins public-key-pins-report-only")
+    # which other URLs of our origin this answer serves for, or helps to decode
+    | _names("no-vary-search use-as-dictionary")
     # where browsers report about our origin
     | _names("nel report-to reporting-endpoints")
     # what documents and workers of our origin may do, and what browsers tell it
     | _names("content-security-policy content-security-policy-report-only x-frame-options")
-    | _names("permissions-policy feature-policy document-policy origin-agent-cluster")
-    | _names("service-worker-allowed speculation-rules refresh x-xss-protection")
+    | _names("permissions-policy feature-policy document-policy integrity-policy")
+    | _names("origin-agent-cluster document-isolation-policy service-worker-allowed")
+    | _names("speculation-rules supports-loading-mode refresh x-xss-protection")
     | _names("accept-ch accept-ch-lifetime critical-ch x-permitted-cross-domain-policies")
     # a password prompt in our name; what is typed there would be sent to us
     | _names("www-authenticate")
     # said by us, for our own reasons
-    | _names("content-length timing-allow-origin x-content-type-options referrer-policy")
+    | _names("timing-allow-origin x-content-type-options referrer-policy")
     | _names("x-request-id")
-    # orders to the server in front of us: send that file, fetch that address instead
+    # orders to the server in front of us: send that file, fetch that address, keep this
     | _names("x-sendfile x-lighttpd-send-file x-lighttpd-send-tempfile x-reproxy-url")
+    | _names("surrogate-control cdn-cache-control cloudflare-cdn-cache-control")
 )
 UPSTREAM_ONLY_PREFIXES: Final = (b"proxy-", b"access-control-", b"cross-origin-", b"x-accel-")
 
@@ -133,7 +140,7 @@ def _nominated(headers: Iterable[Header]) -> frozenset[bytes]:
 def configurable(name: bytes) -> bool:
     """Whether an application may configure a header of this name: not one that we make anew."""
     key = _folded(name)
-    return not (key in HOP_BY_HOP or key in REMADE or key.startswith(HOP_BY_HOP_PREFIX))
+    return key not in _NEVER and not key.startswith(HOP_BY_HOP_PREFIX)
 
 
 def upstream_headers(
@@ -150,16 +157,14 @@ def upstream_headers(
     `app`: the application's own, all `configurable`. `websocket`: let the handshake's fields
     through; its Connection and Upgrade are hop-by-hop like any.
     """
-    covered = frozenset(name.encode("ascii") for name in signed)
+    covered = frozenset(name.encode() for name in signed)
     replaced = frozenset(_folded(name) for name, _ in app)
     nominated = _nominated(client)
     kept = [(b"Host", authority)]
     for field in client:
         name = field[0]
         key = name.replace(b"_", b"-")
-        if key in replaced or key in HOP_BY_HOP or key in REMADE:
-            continue
-        if key.startswith(HOP_BY_HOP_PREFIX):
+        if key in _NEVER or key in replaced or key.startswith(HOP_BY_HOP_PREFIX):
             continue
         if name not in covered and (
             key in nominated
@@ -191,7 +196,7 @@ def downstream_headers(upstream: Sequence[Header], app: Sequence[Header] = ()) -
         field
         for field in upstream
         if (key := field[0].replace(b"_", b"-")) not in UPSTREAM_ONLY
-        and key not in HOP_BY_HOP
+        and key not in _NEVER
         and key not in nominated
         and not key.startswith(UPSTREAM_ONLY_PREFIXES)
     ]
@@ -207,7 +212,7 @@ def downstream_headers(upstream: Sequence[Header], app: Sequence[Header] = ()) -
 # Shorter ones are no secrets, and turn up by chance.
 CREDENTIAL_BYTES: Final = 8
 # Configured fields that say how to speak, not who speaks. Any other may hold a secret.
-_PLAIN: Final = _names("accept user-agent range cache-control prefer origin referer")
+_PLAIN: Final = _names("accept user-agent range cache-control prefer origin referer http-referer")
 _PLAIN_PREFIXES: Final = (b"accept-", b"content-")
 _PLAIN_SUFFIXES: Final = (b"-version", b"-beta")
 
@@ -223,8 +228,11 @@ def credentials(app: Sequence[Header]) -> list[bytes]:
         key = _folded(name)
         if key in _PLAIN or key.startswith(_PLAIN_PREFIXES) or key.endswith(_PLAIN_SUFFIXES):
             continue
-        # `Bearer sk-...`: the scheme's name alone is no secret, the rest is one without it too.
-        secret = value.rpartition(b" ")[2]
-        if len(secret) >= CREDENTIAL_BYTES:
-            found.append(secret)
-    return found
+        if key == b"cookie":
+            found += [crumb.partition(b"=")[2].strip() for crumb in value.split(b";")]
+        elif key.endswith(b"authorization"):
+            # `Bearer sk-...`: the rest is a secret without the scheme's name too.
+            found.append(value.partition(b" ")[2].strip() or value)
+        else:
+            found.append(value)
+    return [secret for secret in found if len(secret) >= CREDENTIAL_BYTES]
