@@ -54,6 +54,7 @@ def test_origins_are_spelled_as_browsers_do(text: str, origin: str) -> None:
         ("https://app.example.com.", "dot"),
         ("https://app.example.com:0", "port"),
         ("https://app.example.com\r\nX: y", "control"),
+        ("http\u017f://app.example.com", "not an origin"),
         ("app://a b", "no browser"),
         ("app://a\r\nX: y", "no browser"),
         ("null", "null"),

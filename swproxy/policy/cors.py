@@ -20,7 +20,7 @@ __all__ = ["CorsPolicy", "parse_origin"]
 Header = tuple[bytes, bytes]
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(\*\.)?([^/?#@*]+)", re.IGNORECASE)
+_ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(\*\.)?([^/?#@*]+)", re.IGNORECASE | re.ASCII)
 # What packaged applications and browser extensions are called: chrome-extension://..., app://...
 _PACKAGED: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*(?::[1-9][0-9]{0,4})?")
 _NAMES_BELOW: Final = re.compile(rb"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
