@@ -1,0 +1,283 @@
+"""The subjects: how each proxy is started, and what a request through it looks like.
+
+All are given the same task: check a signature over the destination, add the API key, pass the
+answer on unbuffered over kept upstream connections (256 idle ones at most, which is swproxy's
+default) whose certificates they verify. The client's side is plain HTTP/1.1, as behind a load
+balancer. swproxy and nginx write an access log, each to a file, as they do by default; the plain
+proxy has none, so that comparison leans in its favour.
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import tomli_w
+
+from bench.nginx import nginx_config, secure_link
+from bench.processes import Process, StartError, free_port
+from bench.site import (
+    APP_ID,
+    APP_SECRET,
+    BODY_BYTES,
+    EXPIRY_SECONDS,
+    IDLE_CONNECTIONS,
+    ROOT,
+    Request,
+    Site,
+    target_of,
+)
+from bench.upstream import API_KEY
+from swproxy import sign_url
+
+__all__ = ["Direct", "Nginx", "Peer", "Plain", "Subject", "Swproxy", "swproxy_config"]
+
+
+class Subject(abc.ABC):
+    """Something a request can be sent through."""
+
+    checks_signatures = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.process: Process | None = None
+
+    @abc.abstractmethod
+    def start(self, site: Site) -> None:
+        """Start it and return once it accepts connections; StartError when it does not."""
+
+    @abc.abstractmethod
+    def request(self, scheme: str, path: str, method: str = "GET") -> Request:
+        """Return the request that reaches that path of the upstream of that scheme."""
+
+    def stop(self) -> None:
+        """End its processes."""
+        if self.process is not None:
+            self.process.end()
+            self.process = None
+
+    def family(self) -> list[int]:
+        """Return its process ids; none for the direct way."""
+        return [] if self.process is None else self.process.family()
+
+    def _launch(self, site: Site, command: list[str], port: int, **environment: str) -> None:
+        self.process = Process(
+            command,
+            log=site.directory / f"{self.name}.log",
+            cores=site.cores,
+            cwd=ROOT,
+            environment=environment,
+        )
+        try:
+            self.process.wait_for_port(port)
+        except StartError:
+            self.stop()
+            raise
+
+
+class Direct(Subject):
+    """No proxy at all: the ceiling of load generator and upstream together."""
+
+    def __init__(self) -> None:
+        super().__init__("direct")
+
+    def start(self, site: Site) -> None:
+        """Note where the upstream is; there is nothing to start."""
+        self._site = site
+
+    def request(self, scheme: str, path: str, method: str = "GET") -> Request:
+        """Return the upstream's own request, with the key a proxy would add."""
+        return Request(
+            self._site.ports[scheme],
+            path,
+            scheme == "https",
+            method,
+            (("Authorization", API_KEY),),
+        )
+
+
+class _Signed(Subject):
+    """A proxy that takes SW1 URLs."""
+
+    checks_signatures = True
+
+    def start(self, site: Site) -> None:
+        self._site = site
+        self._port = free_port()
+        self._run(site, self._port)
+
+    @abc.abstractmethod
+    def _run(self, site: Site, port: int) -> None: ...
+
+    def request(self, scheme: str, path: str, method: str = "GET") -> Request:
+        signed = sign_url(
+            APP_ID,
+            APP_SECRET,
+            f"http://127.0.0.1:{self._port}",
+            self._site.url(scheme, path),
+            EXPIRY_SECONDS,
+            method,
+        )
+        return Request(self._port, target_of(signed), method=method)
+
+
+class Swproxy(_Signed):
+    """The daemon as installed: `swproxy serve`, its defaults but for what a 100 MB body needs."""
+
+    def __init__(self) -> None:
+        super().__init__("swproxy")
+
+    def _run(self, site: Site, port: int) -> None:
+        config = site.directory / "swproxy.toml"
+        config.write_text(swproxy_config(site, port))
+        config.chmod(0o600)
+        script = Path(sys.executable).with_name("swproxy")
+        program = str(script) if script.exists() else shutil.which("swproxy")
+        if program is None:
+            raise StartError("the swproxy command is not installed beside this python")
+        self._launch(site, [program, "serve", "--config", str(config)], port)
+
+
+def swproxy_config(site: Site, port: int) -> str:
+    """Return the configuration the daemon is measured with."""
+    return tomli_w.dumps(
+        {
+            "server": {
+                "listen": [f"127.0.0.1:{port}"],
+                "workers": site.workers,
+                "drain_seconds": 1.0,
+            },
+            "limits": {"body_bytes": BODY_BYTES},
+            "upstream": {"private_networks": ["127.0.0.0/8"], "ca_file": str(site.ca_file)},
+            "apps": {
+                APP_ID: {
+                    "secrets": [APP_SECRET],
+                    "allow": [site.url("http", "/*"), site.url("https", "/*")],
+                    "headers": {"Authorization": API_KEY},
+                }
+            },
+        }
+    )
+
+
+class Plain(_Signed):
+    """The httpcore-pool proxy of `bench.plain_proxy`."""
+
+    def __init__(self) -> None:
+        super().__init__("plain")
+
+    def _run(self, site: Site, port: int) -> None:
+        if site.workers != 1:
+            raise StartError("one process only")
+        self._launch(
+            site,
+            [
+                sys.executable,
+                "-m",
+                "bench.plain_proxy",
+                "--port",
+                str(port),
+                "--ca-file",
+                str(site.ca_file),
+                "--app",
+                APP_ID,
+                "--secret",
+                APP_SECRET,
+                "--authorization",
+                API_KEY,
+                "--idle-connections",
+                str(IDLE_CONNECTIONS),
+            ],
+            port,
+        )
+
+
+class Nginx(Subject):
+    """nginx with `secure_link`: the same task with nginx's own, simpler signature."""
+
+    checks_signatures = True
+
+    def __init__(self) -> None:
+        super().__init__("nginx")
+
+    def start(self, site: Site) -> None:
+        """Start nginx in the foreground, with a master and its workers."""
+        program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+        if program is None:
+            raise StartError("not installed")
+        self._port = free_port()
+        directory = site.directory / "nginx"
+        directory.mkdir(exist_ok=True)
+        config = directory / "nginx.conf"
+        config.write_text(nginx_config(site, self._port, directory, root=os.geteuid() == 0))
+        self._launch(site, [program, "-c", str(config), "-p", str(directory)], self._port)
+
+    def request(self, scheme: str, path: str, method: str = "GET") -> Request:
+        """Return a request under the secure_link of its path."""
+        target = secure_link(f"/{scheme}{path}", int(time.time()) + EXPIRY_SECONDS, APP_SECRET)
+        return Request(self._port, target, method=method)
+
+
+class Peer(Subject):
+    """Any other proxy, by a command and a URL template.
+
+    In both, `{port}` is the port to listen on. In the command also `{http}` and `{https}` (the
+    upstream's ports), `{ca}` (the trust anchor's file), `{id}`, `{secret}` and `{key}` (the
+    Authorization header to add). In the template also `{signed}` (an SW1 URL of the destination
+    for that port), `{url}` and `{quoted}` (the destination, bare and percent-encoded), `{scheme}`,
+    `{upstream}` (its port) and `{path}`.
+    """
+
+    def __init__(self, name: str, command: str, template: str) -> None:
+        super().__init__(name)
+        self._command = command
+        self._template = template
+
+    def start(self, site: Site) -> None:
+        """Run the command."""
+        if site.workers != 1:
+            raise StartError("measured with one worker only")
+        self._site = site
+        self._port = free_port()
+        names = {
+            "port": self._port,
+            "http": site.ports["http"],
+            "https": site.ports["https"],
+            "ca": site.ca_file,
+            "id": APP_ID,
+            "secret": APP_SECRET,
+            "key": API_KEY,
+        }
+        command = [_filled(word, names) for word in shlex.split(self._command)]
+        self._launch(site, command, self._port, SSL_CERT_FILE=str(site.ca_file))
+
+    def request(self, scheme: str, path: str, method: str = "GET") -> Request:
+        """Return what the template says."""
+        url = self._site.url(scheme, path)
+        signed = sign_url(
+            APP_ID, APP_SECRET, f"http://127.0.0.1:{self._port}", url, EXPIRY_SECONDS, method
+        )
+        names = {
+            "port": self._port,
+            "signed": signed,
+            "url": url,
+            "quoted": quote(url, safe=""),
+            "scheme": scheme,
+            "upstream": self._site.ports[scheme],
+            "path": path,
+        }
+        return Request(self._port, target_of(_filled(self._template, names)), method=method)
+
+
+def _filled(template: str, names: Mapping[str, object]) -> str:
+    try:
+        return template.format_map(names)
+    except KeyError as error:
+        raise StartError(f"no such placeholder: {{{error.args[0]}}} in {template!r}") from None
