@@ -9,6 +9,8 @@ without having answered a byte, the request is sent again, once, over a new conn
 that its body is still at hand.
 """
 
+import math
+
 import httpcore
 import trio
 
@@ -64,20 +66,27 @@ class Forward:
         self._extra = extra
         self._sent = False
         self._upload_error: Refusal | UpstreamFailure | DownstreamGone | None = None
-        self._waiting: trio.CancelScope | None = None
+        self._answering = False
+        # Cancelled when the client has gone; its deadline is the first byte's, while that is due.
+        self._scope = trio.CancelScope()
 
     async def run(self) -> None:
         """Forward and relay. Raises Refusal, UpstreamFailure or DownstreamGone."""
         if self._endpoint.gone:
             raise DownstreamGone
-        with trio.CancelScope() as scope:
-            self._endpoint.on_gone = scope.cancel
+        with self._scope:
+            self._endpoint.on_gone = self._scope.cancel
             try:
                 await self._attempt()
             finally:
                 self._endpoint.on_gone = None
-        if scope.cancelled_caught:
-            raise DownstreamGone
+        if self._scope.cancelled_caught:
+            if self._endpoint.gone:
+                raise DownstreamGone
+            late = self._config.upstream.first_byte_seconds
+            raise UpstreamFailure(
+                "upstream-timeout", f"The upstream did not answer within {late:g} seconds."
+            )
 
     async def _attempt(self) -> None:
         destination = self._admission.destination
@@ -135,8 +144,8 @@ class Forward:
                 framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
                 await self._send(upstream, framed)
                 self._record.bytes_up += len(piece)
-                if self._waiting is not None:
-                    self._waiting.deadline = self._first_byte_deadline()
+                if not self._answering:
+                    self._scope.deadline = self._first_byte_deadline()
             if chunked:
                 await self._send(upstream, b"0\r\n\r\n")
             self._sent = True
@@ -157,16 +166,12 @@ class Forward:
 
     async def _answer(self, upstream: UpstreamConnection) -> bool:
         """Relay the answer; return whether the upstream connection may be used again."""
-        with trio.CancelScope(deadline=self._first_byte_deadline()) as self._waiting:
-            response = await read_response_head(
-                upstream, self._head.method, payload_only=not self._head.http11
-            )
-        if self._waiting.cancelled_caught:
-            late = self._config.upstream.first_byte_seconds
-            raise UpstreamFailure(
-                "upstream-timeout", f"The upstream did not answer within {late:g} seconds."
-            )
-        self._waiting = None
+        self._scope.deadline = self._first_byte_deadline()
+        response = await read_response_head(
+            upstream, self._head.method, payload_only=not self._head.http11
+        )
+        self._scope.deadline = math.inf
+        self._answering = True
         try:
             head = self._response_head(response)
             part = bytes(response.body.feed(response.rest)) if response.rest else b""
@@ -191,7 +196,7 @@ class Forward:
         record.status = response.status
         self.started = True
         try:
-            flow.start(head + part)
+            flow.push(head + part)
             record.first_byte = trio.current_time()
             self._worker.observer.began(record)
             await self._worker.pump.relay(flow)

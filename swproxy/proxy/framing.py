@@ -14,7 +14,8 @@ here follows one framing of RFC 9112 section 6, fed with whatever pieces the soc
 that speaks HTTP/1.0, an upload that is framed anew). Trailers are read, checked, counted and
 dropped (RFC 9110 section 6.5.1 lets an intermediary do so): no field is merged into a head that
 was judged without it. A line that never ends, extensions that outweigh the data and trailers
-without end are refused, so a body costs a bounded number of bytes to follow.
+without end are refused, so a body costs a bounded number of bytes to follow. A line that can't
+become a good one is refused before its end has come, so nobody waits for it.
 
 Nothing here does I/O, and a body that was found wrong stays wrong: after a FramingError the
 connection is closed and the object is dropped.
@@ -43,6 +44,7 @@ _EXTENSION_ALLOWANCE = 16384
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]*)?[ \t]*")
 _STRICT_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 
 
@@ -145,62 +147,86 @@ class ChunkedBody:
     def feed(self, data: bytes | memoryview) -> bytes:
         """Return the chunks in `data` as they are, or their payload alone; never a trailer."""
         piece = bytes(data)
+        if self._are_whole_chunks(piece):
+            return piece
         held = len(self._line)
         if held:
-            piece = self._line + piece
-            self._line = b""
-        # `held` bytes of the piece were forwarded when they came.
-        parts: list[bytes] = []
+            # These bytes were forwarded when they came, unless they are of a trailer.
+            piece, self._line = self._line + piece, b""
+        payload: list[bytes] = []
+        position = self._follow(piece, payload) if self._trailers is None else 0
+        part = b"".join(payload) if self._payload_only else piece[held:position]
+        if self._trailers is None:
+            return part
+        self._read_trailers(piece, position)
+        return part + b"\r\n" if self.ended and not self._payload_only else part
+
+    def _are_whole_chunks(self, piece: bytes) -> bool:
+        """Take a piece of whole chunks, as a token stream has; anything else is left to `feed`."""
+        if self._payload_only or self._remaining or self._footer or self._line:
+            return False
+        if self._trailers is not None:
+            return False
+        position = payload = 0
+        while match := _PLAIN_SIZE.match(piece, position):
+            size = int(match[1], 16)
+            payload += size
+            position = match.end() + size + 2
+            if not size or piece[position - 2 : position] != b"\r\n":
+                return False
+            if position == len(piece):
+                self._payload += payload
+                return True
+        return False
+
+    def _follow(self, piece: bytes, payload: list[bytes]) -> int:
+        """Follow chunks to the end of the piece, or of the last chunk's line; return where."""
         position, size = 0, len(piece)
         while position < size and self._trailers is None:
             if self._remaining:
                 step = min(self._remaining, size - position)
                 if self._payload_only:
-                    parts.append(piece[position : position + step])
+                    payload.append(piece[position : position + step])
                 self._remaining -= step
                 self._payload += step
                 self._footer = not self._remaining
                 position += step
-            elif self._footer:
-                footer = piece[position : position + 2]
-                if not b"\r\n".startswith(footer):
+                continue
+            end = piece.find(b"\r\n", position)
+            if self._footer:
+                if end != position and piece[position:] != b"\r":
                     raise FramingError("chunk data does not end where its size says")
-                if len(footer) < 2:
-                    self._line = footer
-                    break
-                self._footer = False
-                position += 2
-            else:
-                end = piece.find(b"\r\n", position)
-                if end < 0:
-                    self._hold(piece[position:], _MAX_LINE)
-                    break
+                self._footer = end < 0
+            elif end >= 0:
                 self._read_size(piece[position:end])
-                position = end + 2
-        if self._trailers is None:
-            return b"".join(parts) if self._payload_only else piece[held:]
-        if not self._payload_only:
-            parts.append(piece[held:position])
-        self._read_trailers(piece, position)
-        if self.ended and not self._payload_only:
-            parts.append(b"\r\n")
-        return b"".join(parts)
+            if end < 0:
+                self._hold(piece[position:], _MAX_LINE)
+                return size
+            position = end + 2
+        return position
+
+    @property
+    def announced(self) -> int:
+        """Bytes of payload seen and announced: a chunk's size counts before its data has come."""
+        return self._payload + self._remaining
 
     def eof(self) -> None:
         """Refuse: the last chunk and the empty line behind it have not been seen."""
         if not self.ended:
             raise FramingError("closed before the last chunk")
 
-    def _hold(self, line: bytes, most: int) -> None:
+    def _hold(self, line: bytes, most: int, begun: re.Pattern[bytes]) -> None:
         if len(line) > most:
             raise FramingError("a line in the chunked body is too long")
+        if not begun.fullmatch(line):
+            raise FramingError("a line in the chunked body is malformed")
         self._line = line
 
     def _read_size(self, line: bytes) -> None:
         match = self._size_line.fullmatch(line) if len(line) <= _MAX_LINE else None
         if match is None:
             raise FramingError("illegal chunk size line")
-        if match[2] is not None:
+        if match[2]:
             self._extensions += len(match[2])
             if self._extensions > _EXTENSION_ALLOWANCE + self._payload:
                 raise FramingError("more chunk extensions than data")
@@ -213,7 +239,7 @@ class ChunkedBody:
         while position < len(piece):
             end = piece.find(b"\r\n", position)
             if end < 0:
-                self._hold(piece[position:], _MAX_TRAILERS)
+                self._hold(piece[position:], _MAX_TRAILERS, _TRAILER_BEGUN)
                 return
             line = piece[position:end]
             position = end + 2

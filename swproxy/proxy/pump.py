@@ -29,6 +29,7 @@ import math
 import socket
 import ssl
 from collections.abc import Callable
+from typing import cast
 
 import trio
 
@@ -44,6 +45,7 @@ BUFFER_SIZE = 131072
 SWEEP_SECONDS = 1.0
 
 _TLS_RECORD = 16384
+_CUT = "The upstream broke off its answer"
 _BLOCKED = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
 
 
@@ -109,18 +111,11 @@ class Flow:
         """Tell whether the last byte of the body has been handed to the kernel."""
         return self.body.ended and not self.pending
 
-    def start(self, data: bytes) -> None:
-        """Send `data`, the beginning of the message, as far as the kernel takes it now.
+    def push(self, data: bytes | memoryview) -> None:
+        """Send `data`, keeping in `pending` what the kernel does not take at once.
 
         Raises DownstreamGone when the sink is closed.
         """
-        try:
-            self.push(data)
-        except OSError as error:
-            raise DownstreamGone from error
-
-    def push(self, data: bytes | memoryview) -> None:
-        """Send `data`, keeping what the kernel does not take in `pending`; raises OSError."""
         sink = self.sink.sock
         size = len(data)
         try:
@@ -133,6 +128,8 @@ class Flow:
                 sent = sink.send(data)
         except _BLOCKED:
             sent = 0
+        except OSError as error:
+            raise DownstreamGone from error
         self.sent += sent
         self.pending = b"" if sent == size else bytes(memoryview(data)[sent:])
 
@@ -144,8 +141,7 @@ class Pump:
         self._poller = poller or make_poller()
         self._endpoints: dict[int, Endpoint] = {}
         self._flows: set[Flow] = set()
-        self._buffer = bytearray(BUFFER_SIZE)
-        self._view = memoryview(self._buffer)
+        self._view = memoryview(bytearray(BUFFER_SIZE))
         self._now = 0.0
 
     @property
@@ -206,11 +202,11 @@ class Pump:
 
     def _dispatch(self, endpoint: Endpoint, events: int) -> None:
         if events & WRITE and endpoint.writer is not None:
-            self._guard(endpoint.writer, self._writable)
+            self._attempt(self._writable, endpoint.writer)
         if not events & ~WRITE:
             return
         if endpoint.reader is not None:
-            self._guard(endpoint.reader, self._readable)
+            self._attempt(self._readable, endpoint.reader)
         elif not endpoint.gone:
             endpoint.gone = True
             self._watch(endpoint, 0)
@@ -219,41 +215,47 @@ class Pump:
             elif endpoint.on_gone is not None:
                 endpoint.on_gone()
 
-    def _guard(self, flow: Flow, step: Callable[[Flow], None]) -> None:
+    def _attempt(self, step: Callable[[Flow], None], flow: Flow) -> None:
         try:
             step(flow)
         except FramingError as error:
-            self._end(flow, UpstreamFailure("upstream-malformed", str(error)))
+            self._end(flow, UpstreamFailure("upstream-malformed", f"{_CUT} ({error})."))
         except Exception as error:  # noqa: BLE001 - a fault in one flow must not stop the others
             self._end(flow, error)
 
     def _readable(self, flow: Flow) -> None:
+        source = flow.source.sock
         try:
-            size = self._receive(flow.source.sock)
+            if isinstance(source, ssl.SSLSocket):
+                size = self._receive_tls(source)
+            else:
+                size = source.recv_into(self._view)
         except _BLOCKED:
             return
         except OSError as error:
-            failure = UpstreamFailure("upstream-closed", "The upstream broke off its answer.")
-            failure.__cause__ = error
-            self._end(flow, failure)
-            return
+            raise UpstreamFailure("upstream-closed", f"{_CUT}.") from error
+        flow.moved = self._now
+        body = flow.body
         if not size:
-            flow.body.eof()
+            body.eof()
             self._end(flow, None)
             return
         flow.received += size
-        flow.moved = self._now
-        part = flow.body.feed(self._view[:size])
-        self._send(flow, part)
+        part = body.feed(self._view[:size])
+        if part:
+            flow.push(part)
+        if flow.pending:
+            self._steer(flow)
+        elif body.ended:
+            self._end(flow, None)
 
-    def _receive(self, sock: socket.socket) -> int:
-        if not isinstance(sock, ssl.SSLSocket):
-            return sock.recv_into(self._buffer)
-        size = sock.recv_into(self._buffer, BUFFER_SIZE)
+    def _receive_tls(self, source: ssl.SSLSocket) -> int:
+        # Not recv_into, which is the same with a detour.
+        size = cast(int, source.read(BUFFER_SIZE, self._view))
         # A full record means that more of a large answer is likely to wait already.
         while size % _TLS_RECORD == 0 and 0 < size < BUFFER_SIZE:
             try:
-                more = sock.recv_into(self._view[size:], BUFFER_SIZE - size)
+                more = source.recv_into(self._view[size:], BUFFER_SIZE - size)
             except OSError:
                 break  # nothing yet; a real error shows again at the next read
             if not more:
@@ -262,23 +264,15 @@ class Pump:
         return size
 
     def _writable(self, flow: Flow) -> None:
-        self._send(flow, flow.pending)
-
-    def _send(self, flow: Flow, data: bytes | memoryview) -> None:
-        had_rest = bool(flow.pending)
         before = flow.sent
-        try:
-            if data:
-                flow.push(data)
-        except OSError:
-            self._end(flow, DownstreamGone())
-            return
+        flow.push(flow.pending)
         if flow.sent != before:
             flow.moved = self._now
-        if flow.finished:
-            self._end(flow, None)
-        elif bool(flow.pending) != had_rest:
-            self._steer(flow)
+        if not flow.pending:
+            if flow.body.ended:
+                self._end(flow, None)
+            else:
+                self._steer(flow)
 
     def _steer(self, flow: Flow) -> None:
         if flow.pending:

@@ -11,9 +11,10 @@ OpenSSL reads no further than the record it was asked for.
 """
 
 import contextlib
+import math
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpcore
@@ -48,17 +49,19 @@ class SocketStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int = READ_SIZE, timeout: float | None = None) -> bytes:
         """Return at least one byte, or b"" when the peer has ended its side in good order."""
-        with _deadline(timeout, httpcore.ReadTimeout):
-            while True:
-                await trio.lowlevel.wait_readable(self.socket)
-                try:
-                    return self.socket.recv(max_bytes)
-                except _WOULD_BLOCK:
-                    continue
-                except ssl.SSLWantWriteError:
-                    await trio.lowlevel.wait_writable(self.socket)
-                except OSError as error:
-                    raise httpcore.ReadError(_reason(error)) from error
+        if timeout is not None:
+            with _deadline(timeout, httpcore.ReadTimeout):
+                return await self.read(max_bytes)
+        while True:
+            await trio.lowlevel.wait_readable(self.socket)
+            try:
+                return self.socket.recv(max_bytes)
+            except _WOULD_BLOCK:
+                continue
+            except ssl.SSLWantWriteError:
+                await trio.lowlevel.wait_writable(self.socket)
+            except OSError as error:
+                raise httpcore.ReadError(_reason(error)) from error
 
     def read_now(self, max_bytes: int = READ_SIZE) -> bytes:
         """Return what has arrived already; b"" if that is nothing, or the end."""
@@ -183,11 +186,8 @@ async def _until_done(sock: ssl.SSLSocket, step: Callable[[], object]) -> None:
 
 
 @contextlib.contextmanager
-def _deadline(timeout: float | None, late: type[Exception]) -> Any:
-    if timeout is None:
-        yield
-        return
-    with trio.move_on_after(timeout) as scope:
+def _deadline(timeout: float | None, late: type[Exception]) -> Iterator[None]:
+    with trio.move_on_after(math.inf if timeout is None else timeout) as scope:
         yield
     if scope.cancelled_caught:
         raise late(f"no progress for {timeout:g} seconds")
