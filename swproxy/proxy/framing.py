@@ -42,10 +42,25 @@ _MAX_TRAILERS = 8192
 _EXTENSION_ALLOWANCE = 16384
 """Bytes of extensions that a body may carry beyond one for each byte of its data."""
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]*)?[ \t]*")
-_STRICT_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
+_QUOTED = rb'"(?:[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_EXTENSION = (
+    rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
+)
+
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;" + _TEXT + rb")?[ \t]*")
+"""As upstreams write it: some pad the size with blanks, and their extensions harm nobody."""
+
+_STRICT_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")
+"""Section 7.1 to the letter, for clients: what reads in two ways is how requests are smuggled."""
+
 _PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
-_TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+_TRAILER_LINE = re.compile(_TOKEN + rb":" + _TEXT)
+
+_SIZE_BEGUN = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:[ \t;]" + _TEXT + rb")?)?\r?")
+_TRAILER_BEGUN = re.compile(rb"(?:" + _TOKEN + rb"(?::" + _TEXT + rb")?)?\r?")
+"""What a line looks like, as far as it has come, that may still become a good one."""
 
 
 class FramingError(Exception):
@@ -200,7 +215,7 @@ class ChunkedBody:
             elif end >= 0:
                 self._read_size(piece[position:end])
             if end < 0:
-                self._hold(piece[position:], _MAX_LINE)
+                self._hold(piece[position:], _MAX_LINE, _SIZE_BEGUN)
                 return size
             position = end + 2
         return position
