@@ -51,10 +51,10 @@ What a verifier takes
 Clients escape differently, and browsers and proxies escape anew. These spellings of the same
 decoded values are tried: as received; a space as `+` or as `%20`; `! ' ( ) *` escaped or bare
 (bare ones go with `%20`). A new client does best to escape all but `A-Z a-z 0-9 - . _ ~`, with
-upper-case digits. The path is taken as received, or escaped once more. Content-Length may have
-been counted in bytes (recommended), code points or UTF-16 units of the signed body, and may be
-absent from a chunked upload. A signed header must come exactly once, with the very bytes that were
-signed. The destination is used exactly as it was signed.
+upper-case digits. The path is taken as received, escaped once more, or decoded and escaped.
+Content-Length may have been counted in bytes (recommended), code points or UTF-16 units of the
+signed body, and may be absent from a chunked upload. A signed header must come exactly once, with
+the very bytes that were signed. The destination is used exactly as it was signed.
 
 A URL holds while `date - skew <= now < date + expires`: at the second it expires it is refused.
 The skew (60 seconds) and the longest allowed expiry (a week) are configured. Every refusal has a

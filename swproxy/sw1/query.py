@@ -15,7 +15,8 @@ So the same decoded values are offered in every spelling that a client is known 
     component           space as `%20`, but `! ' ( ) *` bare (JavaScript)
     strict              all but unreserved characters escaped (RFC 3986, section 2.3)
 
-The path is hashed as it came; the Python client escapes it once more, `%` included.
+The path is hashed as it came; the Python client escapes what it was given, which is either the path
+as it came (so `%` is escaped too) or, if its HTTP library did some escaping, the decoded path.
 """
 
 import re
@@ -148,7 +149,8 @@ def spellings(
             texts.setdefault(f"{path}\n{query}", words)
         query = canonical_query(_respell(values, quote_plus))
     if path != "/":
-        texts.setdefault(f"{quote(path)}\n{query}", "the path escaped once more")
+        texts.setdefault(f"{quote(path)}\n{query}", "path escaped once more")
+        texts.setdefault(f"{quote(unquote_to_bytes(path))}\n{query}", "path escaped anew")
     return tuple([(words, text.encode("ascii")) for text, words in texts.items()])
 
 

@@ -151,6 +151,8 @@ def _host(host: str) -> tuple[str, str]:
 def _proxy_url(url: str) -> str:
     """Return the destination as the published client writes it, which is what it signs."""
     _check_text("proxy_url", url)
+    if url[0].isspace():
+        raise ValueError("proxy_url: must not begin with white space")
     try:
         parts = urlparse(url)
         _ = parts.port  # raises on a port that is no port
