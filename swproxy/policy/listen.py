@@ -10,6 +10,8 @@ from pathlib import PurePosixPath
 __all__ = ["ListenAddress", "TcpAddress", "UnixAddress", "parse_listen"]
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*\Z")
+# ipaddress takes anything for the name of a network interface.
+_ZONE = re.compile(r"[A-Za-z0-9_.-]*")
 # A sockaddr_un holds 108 bytes on Linux and 104 on macOS, the last of them a NUL.
 _UNIX_PATH_BYTES = 103
 
@@ -64,10 +66,13 @@ def _parse_host(host: str) -> str:
     if not host:
         raise ValueError("has no host: write 127.0.0.1, 0.0.0.0 (every IPv4 address) or [::]")
     if host.startswith("[") and host.endswith("]"):
+        address = host[1:-1]
         try:
-            return str(IPv6Address(host[1:-1]))
+            if _ZONE.fullmatch(address.partition("%")[2]):
+                return str(IPv6Address(address))
         except ValueError:
-            raise ValueError("has no valid IPv6 address between the brackets") from None
+            pass
+        raise ValueError("has no valid IPv6 address between the brackets")
     if ":" in host:
         raise ValueError("expects an IPv6 address in brackets, as in [::1]:3000")
     try:

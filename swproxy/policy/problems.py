@@ -226,20 +226,6 @@ _REQUEST = {
         "A broken client; or somebody probing how requests could be smuggled past a proxy.",
         "Use an HTTP library; check what a proxy in front makes of the request.",
     ),
-    "upgrade-invalid": Problem(
-        400,
-        "Upgrade is not valid",
-        "The request asks for another protocol, but not as a WebSocket handshake has to.",
-        "A WebSocket client of an old draft, or a proxy in front that drops Upgrade headers.",
-        "Let the proxy in front pass Upgrade and Connection, as the example for nginx does.",
-    ),
-    "origin-not-allowed": Problem(
-        403,
-        "Origin is not allowed",
-        "A page of an origin that is not configured tried to open a WebSocket.",
-        "cors.allow_origins, or the application's own, does not list the page's origin.",
-        "Add the origin exactly as the browser sends it, and reload.",
-    ),
     "method-not-allowed": Problem(
         405,
         "Method is not allowed",
@@ -305,13 +291,6 @@ _OURS = {
         "All of limits.connections are in use.",
         "More clients at once than configured, or clients that hold connections open.",
         "Try again shortly; raise the limit or add workers if it persists.",
-    ),
-    "draining": Problem(
-        503,
-        "Shutting down",
-        "This process ends: it finishes what it has begun and takes nothing new.",
-        "A restart or a deployment.",
-        "Try again at once; another process answers.",
     ),
     "body-buffer-full": Problem(
         503,

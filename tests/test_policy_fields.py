@@ -1,0 +1,154 @@
+"""Kinds of configured text: what each takes, and the half sentence that refuses the rest."""
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from swproxy.policy.fields import (
+    HeaderName,
+    HeaderValue,
+    LogFormat,
+    Networks,
+    PublicUrl,
+    Secrets,
+    Workers,
+    check_app_id,
+)
+
+
+def refusal(kind: Any, value: object) -> str:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(kind).validate_python(value)
+    return "; ".join(str(each.get("ctx", {}).get("error")) for each in caught.value.errors())
+
+
+@pytest.mark.parametrize(
+    "url", ["", "https://edge.example.com", "http://127.0.0.1:3000/", "https://[::1]/sw"]
+)
+def test_public_url(url: str) -> None:
+    assert TypeAdapter(PublicUrl).validate_python(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("edge.example.com", "expects a URL"),
+        ("ftp://edge.example.com", "expects a URL"),
+        ("https://", "expects a URL"),
+        ("https://a b/", "expects a URL"),
+        ("https://a\n/", "expects a URL"),
+        ("https://a:99999/", "expects a URL"),
+        ("https://[::1/", "expects a URL"),
+        ("https://me@a/", "no user name"),
+        ("https://a/?", "no user name, query"),
+        ("https://a/#x", "no user name, query"),
+        (3, "expects text, got a whole number"),
+    ],
+)
+def test_public_url_refused(url: object, reason: str) -> None:
+    assert reason in refusal(PublicUrl, url)
+
+
+@pytest.mark.parametrize("value", [1, 64, "auto"])
+def test_workers(value: object) -> None:
+    assert TypeAdapter(Workers).validate_python(value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (0, "at least 1"),
+        (-1, "at least 1"),
+        (True, "got true or false"),
+        (1.0, "got a number"),
+        ("two", "got another word"),
+    ],
+)
+def test_workers_refused(value: object, reason: str) -> None:
+    assert reason in refusal(Workers, value)
+
+
+def test_log_format() -> None:
+    assert TypeAdapter(LogFormat).validate_python("json") == "json"
+    assert "got another word" in refusal(LogFormat, "xml")
+    assert "got a list" in refusal(LogFormat, [])
+
+
+def test_networks_have_no_host_bits() -> None:
+    (network,) = TypeAdapter(Networks).validate_python(["fd00::/8"])
+    assert str(network) == "fd00::/8"
+    assert "without host bits" in refusal(Networks, ["10.0.0.1/8"])
+    assert "expects text" in refusal(Networks, [10])
+
+
+@pytest.mark.parametrize("name", ["Authorization", "x-api-key", "X_Key", "api~key"])
+def test_header_name(name: str) -> None:
+    assert TypeAdapter(HeaderName).validate_python(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:", "ä", "a\n", "(a)"])
+def test_header_name_is_a_token(name: str) -> None:
+    assert "not a header name" in refusal(HeaderName, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Host",
+        "content-length",
+        "CONTENT_LENGTH",
+        "Transfer-Encoding",
+        "Connection",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "Expect",
+        "Proxy-Authorization",
+        "Sec-WebSocket-Key",
+    ],
+)
+def test_header_that_swproxy_makes(name: str) -> None:
+    assert "set by swproxy itself" in refusal(HeaderName, name)
+
+
+@pytest.mark.parametrize("value", ["x", "Bearer a b", "a\tb", "sécret€"])
+def test_header_value(value: str) -> None:
+    assert TypeAdapter(HeaderValue).validate_python(value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("s3cret\r\nX: y", "control character"),
+        ("s3cret\n", "control character"),
+        ("s3cret\0", "control character"),
+        ("s3cret\x7f", "control character"),
+        ("", "empty"),
+        ("Bearer ", "ends with a space"),
+        ("\ts3cret", "begins or ends"),
+    ],
+)
+def test_header_value_refused(value: str, reason: str) -> None:
+    said = refusal(HeaderValue, value)
+    assert reason in said
+    assert "s3cret" not in said
+
+
+def test_secrets() -> None:
+    assert TypeAdapter(Secrets).validate_python(["a", "sécret€"]) == ("a", "sécret€")
+    assert "anybody could sign" in refusal(Secrets, ["a", ""])
+
+
+@pytest.mark.parametrize("app_id", ["my-app", "app_1-a.b~c", "Ünïcode", "a b", "a@b:c", "x" * 128])
+def test_app_id(app_id: str) -> None:
+    check_app_id(app_id)
+
+
+@pytest.mark.parametrize(
+    "app_id",
+    ["", ".a", "..", "-a", "a/b", "a\\b", " a", "a ", "a\nb", "a\0", "\u202e", "x" * 129, "é" * 65],
+)
+def test_app_id_refused(app_id: str) -> None:
+    with pytest.raises(ValueError, match="application id"):
+        check_app_id(app_id)
