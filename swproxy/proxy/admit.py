@@ -39,7 +39,8 @@ class Admission:
     spool: Spool | None = None
 
     def close(self) -> None:
-        """Forget the body."""
+        """Forget the body. Harmless a second time."""
+        self.upload.forget()
         if self.spool is not None:
             self.spool.close()
 

@@ -1,12 +1,12 @@
 """The request body: read off the client, and kept where it must be known before it is sent on.
 
-`RequestBody` reads the payload off a connection, at least as fast as `MIN_RATE` bytes a second. A
+`RequestBody` reads the payload off a connection, at least as fast as `MIN_RATE` bytes a second,
+counting only the time it waits for the client: an upstream may take an upload slowly. A
 signed body is not sent on before its signature holds, so `Spool` keeps it: in memory up to
 `MEMORY_BYTES`, beyond that in an unnamed temporary file. What all requests of a worker keep
 together is bounded by a `SpoolBudget`; who comes when it is spent is asked to come again.
 """
 
-import math
 import tempfile
 from collections.abc import Iterator
 from typing import Protocol
@@ -25,8 +25,8 @@ MEMORY_BYTES = 65536
 
 GRACE_SECONDS = 30.0
 MIN_RATE = 1024
-"""A body has to arrive within GRACE_SECONDS and a second more for every MIN_RATE bytes of it, which
-a phone on a bad line manages and a client that sends one byte a minute does not."""
+"""The client may keep us waiting for GRACE_SECONDS, and a second more for every MIN_RATE bytes it
+has sent, which a phone on a bad line manages and a client that sends a byte a minute does not."""
 
 _PIECE = 65536
 
@@ -56,7 +56,7 @@ class RequestBody:
     def __init__(self, source: ByteSource, head: RequestHead, *, limit: int) -> None:
         self._source = source
         self._limit = limit
-        self._deadline = math.inf
+        self._waited = 0.0
         self._invite = head.expects_continue
         self.length = head.content_length
         self.received = 0
@@ -78,13 +78,15 @@ class RequestBody:
 
         Raises Refusal (request-malformed, body-too-large, request-timeout) or DownstreamGone.
         """
-        if math.isinf(self._deadline):
-            self._deadline = trio.current_time() + GRACE_SECONDS
-            if self._invite:
-                await self._source.invite()
+        if self._invite:
+            self._invite = False
+            await self._source.invite()
         while not self._body.ended:
-            with trio.move_on_at(self._deadline + self.received / MIN_RATE) as scope:
+            began = trio.current_time()
+            patience = GRACE_SECONDS + self.received / MIN_RATE - self._waited
+            with trio.move_on_at(began + patience) as scope:
                 data = await self._source.receive()
+            self._waited += trio.current_time() - began
             if scope.cancelled_caught:
                 raise Refusal("request-timeout", "The request body came too slowly.")
             if not data:
@@ -105,7 +107,8 @@ class RequestBody:
             self._source.put_back(self._body.excess)
         self._invite = False
         self.received += len(payload)
-        if self.received > self._limit:
+        # A chunk's size is known before its data: nobody uploads what is going to be refused.
+        if self._body.announced > self._limit:
             raise _too_large(self._limit)
         return payload
 
@@ -141,10 +144,13 @@ class Spool:
         self.length = 0
 
     def write(self, data: bytes) -> None:
-        """Append. Raises Refusal when the worker's budget is spent, OSError when the disk is."""
+        """Append. Raises Refusal when the worker's budget, disk or descriptors are spent."""
         self._budget.reserve(len(data))
         self.length += len(data)
-        self._file.write(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise Refusal("body-buffer-full", "The signed body could not be kept.") from error
 
     def pieces(self) -> Iterator[bytes]:
         """Yield all of it, from its beginning, in pieces that are cheap to move."""
@@ -199,6 +205,11 @@ class Upload:
     def ended(self) -> bool:
         """Tell whether nothing of the body is left on the client's connection."""
         return self._body is None or self._body.ended
+
+    def forget(self) -> None:
+        """Let go of what has been sent and need not be sent again."""
+        if self.whole is not None:
+            self.whole = b""
 
     def restart(self) -> None:
         """Begin again with the first byte."""

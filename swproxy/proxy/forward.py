@@ -122,18 +122,22 @@ class Forward:
     async def _converse_both_ways(self, upstream: UpstreamConnection) -> bool:
         """Send a body that is large or still arriving, and take the answer meanwhile."""
         failure: Refusal | UpstreamFailure | DownstreamGone | None = None
-        reusable = False
+        reusable = answered = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_body, upstream, nursery.cancel_scope)
             try:
                 reusable = await self._answer(upstream)
             except (Refusal, UpstreamFailure, DownstreamGone) as error:
                 failure = error
+            else:
+                answered = True
             nursery.cancel_scope.cancel()
+        if answered:
+            # Whatever became of the rest of the upload, the answer is whole.
+            return reusable
         failure = self._upload_error or failure
-        if failure is not None:
-            raise failure
-        return reusable
+        assert failure is not None
+        raise failure
 
     async def _send_body(self, upstream: UpstreamConnection, scope: trio.CancelScope) -> None:
         chunked = self._upload.length is None
@@ -144,11 +148,11 @@ class Forward:
                 framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
                 await self._send(upstream, framed)
                 self._record.bytes_up += len(piece)
-                if not self._answering:
-                    self._scope.deadline = self._first_byte_deadline()
             if chunked:
                 await self._send(upstream, b"0\r\n\r\n")
             self._sent = True
+            if not self._answering:
+                self._scope.deadline = self._first_byte_deadline()
         except (Refusal, UpstreamFailure, DownstreamGone) as error:
             self._upload_error = error
             scope.cancel()
@@ -166,12 +170,17 @@ class Forward:
 
     async def _answer(self, upstream: UpstreamConnection) -> bool:
         """Relay the answer; return whether the upstream connection may be used again."""
-        self._scope.deadline = self._first_byte_deadline()
+        # While the upload lasts, its own deadlines hold: the client's to send, and the upstream's
+        # to take.
+        if self._sent:
+            self._scope.deadline = self._first_byte_deadline()
         response = await read_response_head(
             upstream, self._head.method, payload_only=not self._head.http11
         )
         self._scope.deadline = math.inf
         self._answering = True
+        if self._sent:
+            self._admission.close()
         try:
             head = self._response_head(response)
             part = bytes(response.body.feed(response.rest)) if response.rest else b""

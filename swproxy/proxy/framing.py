@@ -83,9 +83,10 @@ class Body(Protocol):
 class ContentLengthBody:
     """A body of a length known beforehand (RFC 9112 section 6.2); 0 for a message without one."""
 
-    __slots__ = ("_remaining", "ended", "excess")
+    __slots__ = ("_remaining", "announced", "ended", "excess")
 
     def __init__(self, length: int) -> None:
+        self.announced = length
         self._remaining = length
         self.ended = length == 0
         self.excess = b""
