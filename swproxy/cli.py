@@ -117,7 +117,7 @@ def init(
     click.echo(f'  curl -N "$(swproxy sign{option} {shlex.quote(example)})"')
 
 
-@main.group(cls=Commands)
+@main.group(cls=Commands, short_help="Manage applications.")
 def app() -> None:
     """Manage applications: each has an id, a secret, and a file in apps/."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Commands",
+    "is_terminal",
     "print_faults",
     "print_report",
     "print_secret",
@@ -49,6 +50,11 @@ class Commands(click.Group):
             raise click.exceptions.Exit(1) from None
 
 
+def is_terminal(stream: IO[str]) -> bool:
+    """Whether a person reads what is written to the stream."""
+    return stream.isatty()
+
+
 def print_secret(app_id: str, secret: str) -> None:
     """Print an application's id and its new secret."""
     click.echo(f"  id      {app_id}")
@@ -59,8 +65,7 @@ def print_secret(app_id: str, secret: str) -> None:
 def print_faults(faults: Sequence[Fault], *, warning: bool = False, err: bool = False) -> None:
     """Print a line for each fault: file, key, reason."""
     word, colour = ("warning: ", "yellow") if warning else ("", "red")
-    stream: IO[str] = sys.stderr if err else sys.stdout
-    if not stream.isatty():
+    if not is_terminal(sys.stderr if err else sys.stdout):
         for fault in faults:
             click.echo(f"{word}{fault}", err=err)
         return
@@ -73,7 +78,7 @@ def print_faults(faults: Sequence[Fault], *, warning: bool = False, err: bool = 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows: aligned under a head, if there is one, or separated by tabs for a program."""
-    if not sys.stdout.isatty():
+    if not is_terminal(sys.stdout):
         for row in rows:
             click.echo("\t".join(row))
         return

@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from swproxy.policy.assembly import Assembly, check_table
-from swproxy.policy.config import Config
+from swproxy.policy.assembly import SECTIONS, Assembly, check_table
+from swproxy.policy.config import AppTable, Config
 from swproxy.policy.references import BadReferenceError, Reference
 
 PATH = Path("etc/swproxy.toml")
 VALUES = {"KEY": "canary-key", "SECRET": "canary-secret-0123456789"}
+KEYS = ["apps", *SECTIONS, *AppTable.model_fields]
+KEYS += [key for model in SECTIONS.values() for key in model.model_fields]
 GOOD = {"secrets": ["${SECRET}"], "allow": ["https://api.example/*"]}
 
 
@@ -170,6 +174,26 @@ def test_no_value_is_in_any_fault() -> None:
     )
     assert len(found) == 16
     assert not [each for each in found if "canary" in each]
+
+
+VALUES_OF_ANY_KIND = st.recursive(
+    st.booleans() | st.integers() | st.floats() | st.text() | st.just("${KEY}") | st.dates(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(min_size=1) | st.sampled_from(KEYS), inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES_OF_ANY_KIND), VALUES_OF_ANY_KIND)
+def test_whatever_is_written_is_a_configuration_or_has_faults(root: Any, app: Any) -> None:
+    assembly = Assembly(PATH, resolve)
+    table = app if isinstance(app, dict) else {"secrets": app}
+    config = assembly.config(root, list(assembly.sources(root, [(Path("apps/a.toml"), table)])))
+    if not assembly.faults:
+        assert all(app.secrets and app.allow for app in config.apps.values())
+    assert not [each for each in assembly.faults if "canary" in str(each)]
 
 
 def test_signing_needs_no_headers_and_no_certificates() -> None:

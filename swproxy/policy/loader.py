@@ -186,8 +186,15 @@ def _open_to_others(sources: list[AppSource]) -> list[Fault]:
     return [
         Fault(file, "", f"holds a secret and is open to others: run `chmod 600 {file}`")
         for file in sorted(literal)
-        if file.stat().st_mode & (stat.S_IRWXO | stat.S_IWGRP)
+        if _mode(file) & (stat.S_IRWXO | stat.S_IWGRP)
     ]
+
+
+def _mode(file: Path) -> int:
+    try:
+        return file.stat().st_mode
+    except OSError:  # removed since it was read
+        return 0
 
 
 def _secrets(table: Table) -> list[str]:
