@@ -37,7 +37,7 @@ def doubt(app: App, url: str) -> Refusal | None:
         return refusal
     if any(pattern.matches(destination) for pattern in app.allow):
         return None
-    detail = f"no `allow` pattern of the application {app.id} covers it"
+    detail = f"No `allow` pattern of the application {app.id} covers it."
     return Refusal("destination-not-allowed", detail)
 
 
