@@ -190,7 +190,7 @@ _SIGNED_URL = {
         "The signature was not made for this request by a secret of this application. An unknown"
         " application gets the same answer.",
         "Another method, header value or body than was signed; the wrong id or secret.",
-        "Compare with the canonical request that `swproxy explain` prints beside the configuration.",
+        "Compare with the canonical request that `swproxy explain` prints, given the secret.",
     ),
 }
 
