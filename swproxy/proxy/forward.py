@@ -57,6 +57,8 @@ class Forward:
         self.started = False
         self.keep_alive = keep_alive
         self._worker = worker
+        # A reload may put another in its place, with other rules; what it dialled returns to it.
+        self._pool = worker.pool
         self._config: Config = worker.config
         self._endpoint = endpoint
         self._head = head
@@ -90,7 +92,7 @@ class Forward:
 
     async def _attempt(self) -> None:
         destination = self._admission.destination
-        upstream = self._worker.pool.take(destination)
+        upstream = self._pool.take(destination)
         if upstream is not None:
             try:
                 await self._converse(upstream)
@@ -99,32 +101,34 @@ class Forward:
                 if not self._upload.replayable:
                     raise
                 self._upload.restart()
-        await self._converse(await self._worker.pool.dial(destination))
+        await self._converse(await self._pool.dial(destination))
 
     async def _converse(self, upstream: UpstreamConnection) -> None:
         """Send the request over `upstream`, relay its answer, and keep or close the connection."""
         self._sent = False
         reusable = False
+        head = self._request_head()
+        head_end = upstream.stream.sent + len(head)
         try:
             if self._upload.whole is not None:
-                await self._send(upstream, self._request_head() + self._upload.whole)
-                self._record.bytes_up = len(self._upload.whole)
+                await self._send(upstream, head + self._upload.whole)
                 self._sent = True
                 reusable = await self._answer(upstream)
             else:
-                reusable = await self._converse_both_ways(upstream)
+                reusable = await self._converse_both_ways(upstream, head)
         finally:
+            self._record.bytes_up = max(0, upstream.stream.sent - head_end)
             if reusable and self._sent:
-                self._worker.pool.give_back(upstream)
+                self._pool.give_back(upstream)
             else:
-                upstream.close()
+                self._pool.discard(upstream)
 
-    async def _converse_both_ways(self, upstream: UpstreamConnection) -> bool:
+    async def _converse_both_ways(self, upstream: UpstreamConnection, head: bytes) -> bool:
         """Send a body that is large or still arriving, and take the answer meanwhile."""
         failure: Refusal | UpstreamFailure | DownstreamGone | None = None
         reusable = answered = False
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_body, upstream, nursery.cancel_scope)
+            nursery.start_soon(self._send_body, upstream, head, nursery.cancel_scope)
             try:
                 reusable = await self._answer(upstream)
             except (Refusal, UpstreamFailure, DownstreamGone) as error:
@@ -139,15 +143,15 @@ class Forward:
         assert failure is not None
         raise failure
 
-    async def _send_body(self, upstream: UpstreamConnection, scope: trio.CancelScope) -> None:
+    async def _send_body(
+        self, upstream: UpstreamConnection, head: bytes, scope: trio.CancelScope
+    ) -> None:
         chunked = self._upload.length is None
-        self._record.bytes_up = 0
         try:
-            await self._send(upstream, self._request_head())
+            await self._send(upstream, head)
             while piece := await self._upload.next_piece():
                 framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
                 await self._send(upstream, framed)
-                self._record.bytes_up += len(piece)
             if chunked:
                 await self._send(upstream, b"0\r\n\r\n")
             self._sent = True
@@ -207,6 +211,7 @@ class Forward:
         try:
             flow.push(head + part)
             record.first_byte = trio.current_time()
+            record.streamed = True
             self._worker.observer.began(record)
             await self._worker.pump.relay(flow)
         finally:

@@ -6,7 +6,7 @@ read a whole answer off it and nothing more; `take` tests again that it is open 
 that nobody asked for never reach the next request.
 
 The stacks hold idle connections only. One in use belongs to the request that uses it, which closes
-it or gives it back; there are no slots that could leak.
+it or gives it back; there are no slots that could leak, only a count of them for the metrics.
 """
 
 from collections import deque
@@ -65,6 +65,8 @@ class Pool:
         self._idle_connection_seconds = idle_connection_seconds
         self._origins: dict[str, _Origin] = {}
         self._closed = False
+        self.active = 0
+        """connections that carry a request now"""
 
     @property
     def idle(self) -> int:
@@ -79,12 +81,14 @@ class Pool:
             connection = origin.idle.pop()
             if connection.idle_since > oldest and connection.stream.is_clean():
                 connection.reused = True
+                self.active += 1
                 return connection
             connection.close()
         return None
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose answer has been read to its last byte."""
+        self.active -= 1
         origin = self._origins.setdefault(connection.origin, _Origin())
         sock = connection.stream.socket
         if isinstance(sock, SSLSocket) and not connection.reused:
@@ -97,6 +101,11 @@ class Pool:
         origin.idle.append(connection)
         if len(origin.idle) > self._idle_connections:
             origin.idle.popleft().close()
+
+    def discard(self, connection: UpstreamConnection) -> None:
+        """Close a connection that was taken or dialled and can't be used again."""
+        self.active -= 1
+        connection.close()
 
     async def dial(self, destination: Destination) -> UpstreamConnection:
         """Open a new connection. Raises Refusal (an address not allowed) or UpstreamFailure."""
@@ -116,6 +125,7 @@ class Pool:
             ) from error
         except httpcore.ConnectError as error:
             raise UpstreamFailure("upstream-unreachable", _explain(error)) from error
+        self.active += 1
         return UpstreamConnection(stream, destination.origin)
 
     async def _start_tls(self, stream: SocketStream, destination: Destination) -> SocketStream:

@@ -8,7 +8,9 @@ __all__ = ["Observer", "Record"]
 
 @dataclass(slots=True)
 class Record:
-    """One request. Times are of the monotonic clock, in seconds; bytes are of bodies.
+    """One request. Times are of the monotonic clock, in seconds.
+
+    Bytes are of bodies, as they were on the wire: chunk framing included, heads not.
 
     `app` is set only once the signature holds, `origin` and `path` only once the destination is
     allowed, so nothing here is a stranger's choice. No field ever holds a query, a header's value,
@@ -31,6 +33,9 @@ class Record:
     bytes_up: int = 0
     bytes_down: int = 0
     first_byte: float | None = None
+    streamed: bool = False
+    """whether an upstream's answer has begun to leave, and so `Observer.began` was called"""
+    kind: str = "http"
     ended: float = 0.0
 
 

@@ -36,16 +36,17 @@ def abort_socket(sock: socket.socket) -> None:
 
 
 class SocketStream(httpcore.AsyncNetworkStream):
-    """A connected, non-blocking stream socket that this object owns.
+    """A connected, non-blocking stream socket that this object owns; `sent` counts bytes written.
 
     Raises httpcore's exceptions: ReadError, WriteError, ConnectError and their timeouts.
     """
 
-    __slots__ = ("socket",)
+    __slots__ = ("sent", "socket")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.socket = sock
+        self.sent = 0
 
     async def read(self, max_bytes: int = READ_SIZE, timeout: float | None = None) -> bytes:
         """Return at least one byte, or b"" when the peer has ended its side in good order."""
@@ -85,11 +86,13 @@ class SocketStream(httpcore.AsyncNetworkStream):
     def send_now(self, view: bytes | memoryview) -> int:
         """Send what the kernel takes at once of `view`; return how many bytes that was."""
         try:
-            return self.socket.send(view)
+            sent = self.socket.send(view)
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return 0
         except OSError as error:
             raise httpcore.WriteError(_reason(error)) from error
+        self.sent += sent
+        return sent
 
     async def aclose(self) -> None:
         """Close at once; never blocks, never raises."""
