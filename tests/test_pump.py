@@ -1,0 +1,269 @@
+"""The pump: exact bytes, exact backpressure, exact ends, and nothing left registered."""
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+import trio.lowlevel
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
+from swproxy.proxy.framing import Body, ChunkedBody, ContentLengthBody, UntilCloseBody
+from swproxy.proxy.poller import Poller, PortablePoller, ReadinessPoller
+from swproxy.proxy.pump import BUFFER_SIZE, Endpoint, Flow, Pump
+
+
+class CountingPoller(Poller):
+    """Counts how often the pump looks, and what it leaves behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self.registered = 0
+
+    def register(self, sock: socket.socket, interest: int) -> None:
+        super().register(sock, interest)
+        self.registered += 1
+
+    def unregister(self, sock: socket.socket) -> None:
+        super().unregister(sock)
+        self.registered -= 1
+
+    def ready(self) -> list[tuple[int, int]]:
+        self.looks += 1
+        return super().ready()
+
+
+@dataclass
+class Bench:
+    """A pump between two socket pairs: upstream -> source, sink -> downstream."""
+
+    pump: Pump
+    upstream: trio.SocketStream
+    downstream: trio.SocketStream
+    source: socket.socket
+    sink: socket.socket
+    endpoint: Endpoint
+    ended: list[BaseException | None] = field(default_factory=list)
+
+    def flow(self, body: Body, **options: float) -> Flow:
+        return Flow(self.source, self.endpoint, body, **options)
+
+    async def relay(self, flow: Flow) -> None:
+        """Relay and note how it ended."""
+        try:
+            await self.pump.relay(flow)
+        except (DownstreamGone, UpstreamFailure) as error:
+            self.ended.append(error)
+        else:
+            self.ended.append(None)
+
+
+@asynccontextmanager
+async def bench(make: Callable[[], ReadinessPoller] = Poller) -> AsyncIterator[Bench]:
+    upstream, source = socket.socketpair()
+    sink, downstream = socket.socketpair()
+    pump = Pump(make())
+    for sock in (source, sink):
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
+        ends = [
+            trio.SocketStream(trio.socket.from_stdlib_socket(s)) for s in (upstream, downstream)
+        ]
+        endpoint = pump.attach(sink)
+        yield Bench(pump, ends[0], ends[1], source, sink, endpoint)
+        pump.detach(endpoint)
+        nursery.cancel_scope.cancel()
+    for sock in (upstream, source, sink, downstream):
+        sock.close()
+
+
+async def read_all(stream: trio.SocketStream, size: int) -> bytes:
+    data = b""
+    with trio.fail_after(10):
+        while len(data) < size:
+            data += await stream.receive_some(65536)
+    return data
+
+
+@pytest.mark.parametrize("make", [Poller, PortablePoller])
+async def test_moves_every_byte_in_order(make: Callable[[], ReadinessPoller]) -> None:
+    payload = bytes(range(256)) * 4096
+    async with bench(make) as b, trio.open_nursery() as nursery:
+        flow = b.flow(ContentLengthBody(len(payload)))
+        nursery.start_soon(b.relay, flow)
+        nursery.start_soon(b.upstream.send_all, payload)
+        assert await read_all(b.downstream, len(payload)) == payload
+        await wait_all_tasks_blocked()
+        assert b.ended == [None]
+        assert (flow.received, flow.sent) == (len(payload), len(payload))
+
+
+async def test_a_flow_ends_at_the_last_byte_and_keeps_the_excess_off_the_wire() -> None:
+    async with bench() as b, trio.open_nursery() as nursery:
+        flow = b.flow(ContentLengthBody(3))
+        nursery.start_soon(b.relay, flow)
+        await b.upstream.send_all(b"abcdef")
+        assert await read_all(b.downstream, 3) == b"abc"
+        await wait_all_tasks_blocked()
+        assert b.ended == [None]
+        assert flow.body.excess == b"def"
+
+
+async def test_a_flow_that_is_over_already_is_not_waited_for() -> None:
+    async with bench() as b:
+        flow = b.flow(ContentLengthBody(2))
+        flow.push(flow.body.feed(b"ok"))
+        await b.relay(flow)
+        assert b.ended == [None]
+        assert await read_all(b.downstream, 2) == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("body", "sent", "ending"),
+    [
+        (UntilCloseBody, b"all there is", None),
+        (lambda: ContentLengthBody(100), b"too short", UpstreamFailure),
+        (ChunkedBody, b"5\r\nhel", UpstreamFailure),
+        (ChunkedBody, b"5\r\nhello\r\n", UpstreamFailure),
+        (ChunkedBody, b"nonsense\r\n", UpstreamFailure),
+    ],
+)
+async def test_an_upstream_that_closes(
+    body: Callable[[], Body], sent: bytes, ending: type[Exception] | None
+) -> None:
+    async with bench() as b, trio.open_nursery() as nursery:
+        nursery.start_soon(b.relay, b.flow(body()))
+        await b.upstream.send_all(sent)
+        await b.upstream.aclose()
+        await wait_all_tasks_blocked()
+        assert [type(end) for end in b.ended] == [ending or type(None)]
+
+
+async def test_a_client_that_goes_ends_its_flow_at_once() -> None:
+    async with bench() as b, trio.open_nursery() as nursery:
+        nursery.start_soon(b.relay, b.flow(UntilCloseBody()))
+        await wait_all_tasks_blocked()
+        await b.downstream.aclose()
+        await wait_all_tasks_blocked()
+        assert [type(end) for end in b.ended] == [DownstreamGone]
+        assert b.endpoint.gone
+        # And whoever comes later is told at once.
+        await b.relay(b.flow(UntilCloseBody()))
+        assert [type(end) for end in b.ended] == [DownstreamGone] * 2
+
+
+async def test_a_client_that_goes_before_the_answer_cancels_what_is_done_for_it() -> None:
+    async with bench() as b:
+        with trio.CancelScope() as scope:
+            b.endpoint.on_gone = scope.cancel
+            await b.downstream.aclose()
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+
+
+async def test_a_client_that_stops_reading_costs_bounded_bytes_and_no_work() -> None:
+    poller = CountingPoller()
+    async with bench(lambda: poller) as b, trio.open_nursery() as nursery:
+        flow = b.flow(UntilCloseBody())
+        nursery.start_soon(b.relay, flow)
+        nursery.start_soon(b.upstream.send_all, bytes(8 << 20))
+        await wait_all_tasks_blocked(0.05)
+        held = flow.received - flow.sent
+        assert 0 < held <= BUFFER_SIZE
+        assert len(flow.pending) == held
+        looks = poller.looks
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked(0.05)
+        assert poller.looks == looks
+        # Reading makes it move again.
+        before = flow.received
+        await read_all(b.downstream, 1 << 20)
+        assert flow.received > before
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_upstream_that_resets_while_the_client_stalls_costs_no_work() -> None:
+    poller = CountingPoller()
+    async with bench(lambda: poller) as b, trio.open_nursery() as nursery:
+        nursery.start_soon(b.relay, b.flow(UntilCloseBody()))
+        with trio.move_on_after(0.1):
+            await b.upstream.send_all(bytes(8 << 20))
+        await b.upstream.aclose()
+        await wait_all_tasks_blocked(0.05)
+        looks = poller.looks
+        await wait_all_tasks_blocked(0.05)
+        assert poller.looks == looks
+        nursery.cancel_scope.cancel()
+
+
+async def test_cancelling_a_request_withdraws_its_flow() -> None:
+    poller = CountingPoller()
+    async with bench(lambda: poller) as b:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(b.relay, b.flow(UntilCloseBody()))
+            await wait_all_tasks_blocked()
+            assert (b.pump.active, poller.registered) == (1, 2)
+            nursery.cancel_scope.cancel()
+        assert (b.pump.active, poller.registered) == (0, 1)
+
+
+async def test_a_silent_upstream_is_given_up(mock_clock: MockClock) -> None:
+    async with bench() as b, trio.open_nursery() as nursery:
+        nursery.start_soon(b.relay, b.flow(UntilCloseBody(), idle_seconds=30))
+        await wait_all_tasks_blocked()
+        mock_clock.jump(29)
+        await wait_all_tasks_blocked()
+        await b.upstream.send_all(b"still here")
+        assert await read_all(b.downstream, 10) == b"still here"
+        mock_clock.jump(29)
+        await wait_all_tasks_blocked()
+        assert b.ended == []
+        mock_clock.jump(2)
+        await wait_all_tasks_blocked()
+        assert [end.code for end in b.ended if isinstance(end, UpstreamFailure)] == [
+            "upstream-timeout"
+        ]
+
+
+async def test_a_client_that_takes_nothing_is_given_up(mock_clock: MockClock) -> None:
+    async with bench() as b, trio.open_nursery() as nursery:
+        flow = b.flow(UntilCloseBody(), idle_seconds=10, write_seconds=60)
+        nursery.start_soon(b.relay, flow)
+        nursery.start_soon(b.upstream.send_all, bytes(8 << 20))
+        await wait_all_tasks_blocked(0.05)
+        mock_clock.jump(59)
+        await wait_all_tasks_blocked(0.05)
+        assert b.ended == []  # the upstream's deadline does not run while the client is awaited
+        mock_clock.jump(3)
+        await wait_all_tasks_blocked(0.05)
+        assert [type(end) for end in b.ended] == [DownstreamGone]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_fault_in_one_flow_leaves_the_others_alone() -> None:
+    class Broken(UntilCloseBody):
+        def feed(self, data: bytes | memoryview) -> bytes | memoryview:
+            raise RuntimeError("a bug")
+
+    async with bench() as good, trio.open_nursery() as nursery:
+        upstream, source = socket.socketpair()
+        sink, downstream = socket.socketpair()
+        for sock in (source, sink):
+            sock.setblocking(False)
+        nursery.start_soon(good.relay, good.flow(ContentLengthBody(4)))
+        endpoint = good.pump.attach(sink)
+        upstream.send(b"x")
+        with pytest.raises(RuntimeError, match="a bug"):
+            await good.pump.relay(Flow(source, endpoint, Broken()))
+        good.pump.detach(endpoint)
+        await good.upstream.send_all(b"fine")
+        assert await read_all(good.downstream, 4) == b"fine"
+        for sock in (upstream, source, sink, downstream):
+            sock.close()
