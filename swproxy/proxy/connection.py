@@ -19,15 +19,20 @@ from swproxy.proxy.exchange import Exchange
 from swproxy.proxy.failure import DownstreamGone
 from swproxy.proxy.pump import Endpoint
 from swproxy.proxy.stream import SocketStream
-from swproxy.proxy.syntax import RequestHead, check_beginning, parse_head
+from swproxy.proxy.syntax import RequestHead, skip_empty_lines, take_head
 from swproxy.proxy.worker import Worker
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Connection"]
 
-_LINGER_SECONDS = 5.0
-_LINGER_BYTES = 1 << 20
-"""How long, and for how many bytes, a client may go on sending after its answer (nginx: 5 s)."""
+_FRESH_SECONDS = 2.0
+"""How long a new connection is still waited for in a drain: its request may be under way, and a
+client that is refused its first one does not try again, as it would on an old connection."""
+
+_LINGER_SECONDS = 30.0
+_LINGER_PAUSE_SECONDS = 5.0
+"""How long a client may go on sending after its answer, and pause in it; nginx's values. What it
+sends is dropped as it comes, so a client that reads only when it has sent all sees its answer."""
 
 
 class Connection:
@@ -40,6 +45,7 @@ class Connection:
         self.endpoint: Endpoint
         self._buffer = b""
         self._idle: trio.CancelScope | None = None
+        self._fresh = True
         self._draining = False
         self._cut = False
 
@@ -52,6 +58,9 @@ class Connection:
                 await self._linger()
         except (httpcore.ReadError, httpcore.WriteError, httpcore.WriteTimeout):
             self._cut = True
+        except Exception as error:  # noqa: BLE001 - a fault here must not take other clients down
+            self._cut = True
+            self.worker.observer.crashed(error)
         except BaseException:
             self._cut = True
             raise
@@ -65,10 +74,10 @@ class Connection:
 
     async def _serve_requests(self) -> bool:
         """Serve requests; return whether the client may still be sending one."""
-        first = True
+        wait = self.worker.config.limits.head_seconds
         while True:
             try:
-                head = await self._read_head(first=first)
+                head = await self._read_head(wait)
             except Refusal as refusal:
                 await Exchange(self, None).refuse(refusal)
                 return True
@@ -84,56 +93,45 @@ class Connection:
                 self._cut = True
                 return False
             if not exchange.keep_alive:
-                return not exchange.request_ended
-            first = False
+                # What is unread makes the kernel reset the connection as it is closed.
+                return not exchange.request_ended or bool(self.receive_now())
+            wait = self.worker.config.limits.keepalive_seconds
 
-    async def _read_head(self, *, first: bool) -> RequestHead | None:
-        """Return the next head, or None when no further request comes.
+    async def _read_head(self, wait: float) -> RequestHead | None:
+        """Return the next head, or None when none begins within `wait` seconds.
 
         Raises Refusal for a head that is malformed, too large, or late.
         """
+        self._buffer = skip_empty_lines(self._buffer)
+        if not self._buffer and not await self._wait_for_bytes(wait):
+            return None
         limits = self.worker.config.limits
-        if not self._buffer:
-            if self._draining:
-                return None
-            wait = limits.head_seconds if first else limits.keepalive_seconds
-            with trio.move_on_after(wait) as self._idle:
-                self._buffer = await self.stream.read()
-            self._idle = None
-            if not self._buffer:
-                return None
-        if (head := self._take_head(0)) is not None:
+        head, self._buffer = take_head(self._buffer, 0, limits)
+        if head is not None:
             return head
         with trio.move_on_after(limits.head_seconds):
-            while True:
+            while head is None:
                 seen = len(self._buffer)
                 data = await self.stream.read()
                 if not data:
                     return None
-                self._buffer += data
-                if (head := self._take_head(seen)) is not None:
-                    return head
+                head, self._buffer = take_head(self._buffer + data, seen, limits)
+            return head
         raise Refusal("request-timeout", "The request head did not arrive in time.")
 
-    def _take_head(self, seen: int) -> RequestHead | None:
-        """Cut a complete head off the buffer; its first `seen` bytes have been looked at before."""
-        limits = self.worker.config.limits
-        # RFC 9112 section 2.2: an empty line before the request line is to be ignored.
-        if self._buffer.startswith(b"\r\n"):
-            self._buffer = self._buffer[2:]
-            seen = 0
-        end = self._buffer.find(b"\r\n\r\n", max(0, seen - 3)) + 4
-        if end > 3 and end <= limits.head_bytes:
-            head, self._buffer = self._buffer[:end], self._buffer[end:]
-            return parse_head(head, header_count=limits.header_count)
-        check_beginning(self._buffer[: limits.head_bytes], seen)
-        if len(self._buffer) >= limits.head_bytes:
-            if b"\r\n" not in self._buffer[: limits.head_bytes]:
-                raise Refusal("target-too-long", "The URL is too long.")
-            raise Refusal(
-                "head-too-large", f"The request head is larger than {limits.head_bytes} bytes."
-            )
-        return None
+    async def _wait_for_bytes(self, seconds: float) -> bool:
+        """Wait between requests; tell whether another one has begun."""
+        if self._draining:
+            seconds = min(seconds, _FRESH_SECONDS) if self._fresh else 0
+        with trio.move_on_after(seconds) as self._idle:
+            while not self._buffer and (data := await self.stream.read()):
+                self._buffer = skip_empty_lines(data)
+        self._idle = None
+        self._fresh = False
+        if not self._buffer and self._draining:
+            # What came just as the wait was called off is answered all the same.
+            self._buffer = skip_empty_lines(self.stream.read_now())
+        return bool(self._buffer)
 
     async def receive(self) -> bytes:
         """Return the next bytes of the request body, b"" at the end of the stream."""
@@ -153,14 +151,26 @@ class Connection:
     async def invite(self) -> None:
         """Tell a client that waits for a 100 to send its body."""
         limits = self.worker.config.limits
-        await self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n", limits.write_seconds)
+        try:
+            await self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n", limits.write_seconds)
+        except (httpcore.WriteError, httpcore.WriteTimeout) as error:
+            raise DownstreamGone from error
 
     def put_back(self, data: bytes) -> None:
         """Keep bytes that belong to the next request."""
         self._buffer = data
 
     def drain(self) -> None:
-        """Close the connection as soon as no request is under way."""
+        """Close the connection as soon as no request is under way, nor about to come."""
+        self._draining = True
+        if self._idle is not None and self._fresh:
+            soon = trio.current_time() + _FRESH_SECONDS
+            self._idle.deadline = min(self._idle.deadline, soon)
+        elif self._idle is not None:
+            self._idle.cancel()
+
+    def dismiss(self) -> None:
+        """Close the connection at once if no request is under way: another needs the room."""
         self._draining = True
         if self._idle is not None:
             self._idle.cancel()
@@ -181,8 +191,7 @@ class Connection:
         try:
             self.stream.socket.shutdown(socket.SHUT_WR)
             with trio.move_on_after(_LINGER_SECONDS):
-                discarded = 0
-                while discarded < _LINGER_BYTES and (data := await self.stream.read()):
-                    discarded += len(data)
-        except (OSError, httpcore.ReadError):
+                while await self.stream.read(timeout=_LINGER_PAUSE_SECONDS):
+                    pass
+        except (OSError, httpcore.ReadError, httpcore.ReadTimeout):
             pass  # it is gone, and with it the reason to wait

@@ -45,7 +45,11 @@ class Exchange:
         self._worker = connection.worker
         self._head = head
         self._cors: CorsPolicy = self._worker.config.open_cors
-        self.keep_alive = head is not None and head.keep_alive
+        self.keep_alive = (
+            head is not None
+            and head.keep_alive
+            and self._worker.config.limits.keepalive_seconds > 0
+        )
         self.request_ended = head is not None and head.content_length == 0
         self.cut = False
         self.record = Record(
@@ -85,7 +89,7 @@ class Exchange:
             return
         forward: Forward | None = None
         try:
-            if (head.get(b"expect") is not None) and not head.expects_continue:
+            if head.expects_other:
                 raise Refusal("expectation-failed", "Only Expect: 100-continue is understood.")
             admission = await admit(self._worker, head, self._connection)
             try:
@@ -156,8 +160,12 @@ class Exchange:
         self.record.code = code
         self.record.detail = detail
         self.record.status = status
-        self.record.bytes_down = len(body)
-        await self._write(head + body)
+        stream = self._connection.stream
+        head_end = stream.sent + len(head)
+        try:
+            await self._write(head + body)
+        finally:
+            self.record.bytes_down = max(0, stream.sent - head_end)
 
     async def _write(self, data: bytes) -> None:
         self.record.first_byte = trio.current_time()

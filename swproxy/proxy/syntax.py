@@ -4,6 +4,7 @@ h11 parses the head. It is liberal in places where a proxy must not be, because 
 the line may read the same bytes in another way: two lengths that agree, a line that ends in a bare
 LF, a header folded over two lines, a length together with a transfer coding. So a head is held
 against the grammar and the table below as the raw bytes that arrived, and reaches h11 only then.
+What can't become a good head is refused as soon as that shows, so nobody waits for its end.
 
 Sections of RFC 9112 stand beside the rules. Where it leaves a choice, the stricter one is taken.
 """
@@ -12,9 +13,10 @@ import re
 
 import h11
 
+from swproxy.policy.config import Limits
 from swproxy.sw1.refusal import Refusal
 
-__all__ = ["RequestHead", "check_beginning", "parse_head"]
+__all__ = ["RequestHead", "parse_head", "skip_empty_lines", "take_head"]
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 
@@ -27,13 +29,10 @@ _HEAD = re.compile(
 )
 """Sections 3, 5 and 5.1: no white space before a colon, no folding, no control characters, CRLF."""
 
-_PARTS = (
-    (re.compile(_TOKEN + rb"{1,32} [\x21-\x7e]+ HTTP/1\.[01]\r\n"), "request line"),
-    (re.compile(rb"[^\r\n]*\r\n(?:" + _TOKEN + rb"+:[\t\x20-\x7e\x80-\xff]*\r\n)*"), "header line"),
-)
+_REQUEST_LINE = re.compile(_TOKEN + rb"{1,32} [\x21-\x7e]+ HTTP/1\.[01]\r\n")
 
 _IMPOSSIBLE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-"""What no head contains: told before the head is complete, so that nobody waits for its end."""
+"""What no head contains, complete or not: bare LF, bare CR, other control characters."""
 
 _HOST = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
 
@@ -79,7 +78,16 @@ class RequestHead:
     `content_length` is None for a chunked body, 0 where there is none.
     """
 
-    __slots__ = ("content_length", "headers", "http11", "keep_alive", "method", "target")
+    __slots__ = (
+        "content_length",
+        "expects_continue",
+        "expects_other",
+        "headers",
+        "http11",
+        "keep_alive",
+        "method",
+        "target",
+    )
 
     def __init__(self, request: h11.Request) -> None:
         self.method = request.method
@@ -88,13 +96,20 @@ class RequestHead:
         self.http11 = request.http_version == b"1.1"
         self.content_length: int | None = 0
         self.keep_alive = self.http11
+        self.expects_continue = False
+        self.expects_other = False
         for name, value in self.headers:
             if name == _LENGTH:
                 self.content_length = int(value)
             elif name == b"transfer-encoding":
                 self.content_length = None
-            elif name == b"connection" and b"close" in value.lower():
+            elif name == b"connection" and b"close" in _list(value):
                 self.keep_alive = False
+            elif name == b"expect" and self.http11:
+                # RFC 9110 section 10.1.1; HTTP/1.0 knows no expectations.
+                expected = _list(value)
+                self.expects_continue |= b"100-continue" in expected
+                self.expects_other |= expected != [b"100-continue"]
 
     def get(self, name: bytes) -> bytes | None:
         """Return the value of the first header of that lower-case name."""
@@ -103,16 +118,44 @@ class RequestHead:
                 return value
         return None
 
-    @property
-    def expects_continue(self) -> bool:
-        """Tell whether the client waits for a 100 before it sends the body (RFC 9110 10.1.1)."""
-        expect = self.get(b"expect")
-        return self.http11 and expect is not None and expect.lower() == b"100-continue"
+
+def _list(value: bytes) -> list[bytes]:
+    return [item.strip(b" \t") for item in value.lower().split(b",")]
 
 
-def check_beginning(data: bytes | bytearray, start: int) -> None:
+def skip_empty_lines(buffer: bytes) -> bytes:
+    """Return `buffer` without empty lines at its beginning (section 2.2)."""
+    while buffer.startswith(b"\r\n"):
+        buffer = buffer[2:]
+    return buffer
+
+
+def take_head(buffer: bytes, seen: int, limits: Limits) -> tuple[RequestHead | None, bytes]:
+    """Cut a complete head off `buffer`, of which `seen` bytes have been looked at before.
+
+    Returns the head, or None as long as its end is missing, and what is left of the buffer.
+    Raises what `parse_head` does, target-too-long or head-too-large.
+    """
+    if buffer.startswith(b"\r\n"):
+        buffer, seen = skip_empty_lines(buffer), 0
+    most = limits.head_bytes
+    end = buffer.find(b"\r\n\r\n", max(0, seen - 3)) + 4
+    if 3 < end <= most:
+        return parse_head(buffer[:end], header_count=limits.header_count), buffer[end:]
+    _check_beginning(buffer[:most], seen)
+    if len(buffer) >= most:
+        if b"\r\n" not in buffer[:most]:
+            raise Refusal("target-too-long", "The URL is too long.")
+        raise Refusal("head-too-large", f"The request head is larger than {most} bytes.")
+    return None, buffer
+
+
+def _check_beginning(data: bytes, seen: int) -> None:
     """Refuse an incomplete head that can't become a good one, looking at what is new in it."""
-    if _IMPOSSIBLE.search(data, max(0, start - 1)):
+    line_ended = data.find(b"\r\n", max(0, seen - 1)) >= 0 and b"\r\n" not in data[:seen]
+    if line_ended and _REQUEST_LINE.match(data) is None:
+        raise Refusal("request-malformed", "The request line is malformed.")
+    if _IMPOSSIBLE.search(data, max(0, seen - 1)):
         raise Refusal("request-malformed", "The request is not HTTP/1.1.")
 
 
@@ -123,7 +166,8 @@ def parse_head(data: bytes, *, header_count: int) -> RequestHead:
     """
     match = _HEAD.fullmatch(data)
     if match is None:
-        raise Refusal("request-malformed", _explain(data))
+        part = "A header line" if _REQUEST_LINE.match(data) else "The request line"
+        raise Refusal("request-malformed", f"{part} is malformed.")
     if data.count(b"\n") - 2 > header_count:
         raise Refusal("too-many-headers", f"More than {header_count} headers were sent.")
     lowered = data.lower()
@@ -144,10 +188,3 @@ def parse_head(data: bytes, *, header_count: int) -> RequestHead:
         raise Refusal("request-malformed", "The request is not HTTP/1.1.") from error
     assert isinstance(event, h11.Request)
     return RequestHead(event)
-
-
-def _explain(data: bytes) -> str:
-    for pattern, part in _PARTS:
-        if pattern.match(data) is None:
-            return f"The {part} is malformed."
-    return "A header line is malformed."
