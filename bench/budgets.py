@@ -247,7 +247,7 @@ BUDGETS: tuple[Budget, ...] = (
         "import",
         "import swproxy over bare python",
         "ms",
-        _figure("import", "import swproxy", "wall_over_bare_ms"),
+        _figure("import", "import swproxy", "cpu_over_bare_ms"),
         _constant(30),
     ),
     Budget(

@@ -23,7 +23,9 @@ from bench.processes import Process, StartError
 from bench.site import ROOT, Request, Site
 from bench.subjects import Direct, Subject
 
-__all__ = ["Bed", "Options", "Progress", "Session", "Usage"]
+__all__ = ["Bed", "Options", "Progress", "Session", "Usage", "usage"]
+
+_CALM_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +122,10 @@ class Bed:
 
 
 @contextlib.contextmanager
-def usage(subject: Subject) -> Iterator[Usage]:
+def usage(family: Sequence[int]) -> Iterator[Usage]:
     """Measure what a subject's processes spend while the block runs."""
     spent = Usage()
-    before = procfs.cpu_by_process(subject.family())
+    before = procfs.cpu_by_process(family)
     began = time.perf_counter()
     yield spent
     spent.seconds = time.perf_counter() - began
@@ -216,11 +218,27 @@ class Session:
 
     @contextlib.contextmanager
     def attempt(self, scenario: str, subject: Subject, what: str) -> Iterator[None]:
-        """Turn a failure of the subject inside the block into a remark."""
+        """Turn a failure of the subject inside the block into a remark, then let it calm down."""
         try:
             yield
         except (LoadError, OSError) as error:
             self.figures.remark(scenario, subject.name, f"{what}: {error}")
+        if not _calm(subject):
+            self.figures.remark(
+                scenario, subject.name, f"{what}: still busy {_CALM_SECONDS:.0f} seconds later"
+            )
+
+
+def _calm(subject: Subject) -> bool:
+    """Wait until a subject has nothing left to do: its leftovers would be others' delays."""
+    family = subject.family()
+    deadline = time.monotonic() + _CALM_SECONDS
+    while family and time.monotonic() < deadline:
+        with usage(family) as spent:
+            time.sleep(0.02)
+        if spent.share < 5:
+            return True
+    return not family
 
 
 def _prove(subject: Subject, context: ssl.SSLContext) -> None:

@@ -41,7 +41,7 @@ def run(session: Session) -> None:
 
 
 def _measure(session: Session, bed: Bed, subject: Subject, scheme: str, direction: str) -> None:
-    with usage(subject) as spent:
+    with usage(subject.family()) as spent:
         if direction == "down":
             request = subject.request(scheme, f"/bytes/{_BODY_BYTES}")
             seconds = download(request, bed.context, _BODY_BYTES)

@@ -48,7 +48,7 @@ def _measure(session: Session, bed: Bed, subject: Subject, scheme: str, clients:
     with Streams(subject.request(scheme, "/bytes/100000000"), bed.context) as streams:
         streams.open(clients, seconds=20, read=False)
         held = _settled(bed) - before["sent"]
-        with usage(subject) as spent:
+        with usage(subject.family()) as spent:
             time.sleep(0.5 if session.options.quick else 3.0)
         labels: dict[str, Label] = {"upstream": scheme, "clients": clients}
         session.add(NAME, subject, labels, {HELD: held / 1024 / clients})

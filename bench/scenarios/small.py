@@ -60,7 +60,7 @@ def load(bed: Bed, subject: Subject, scheme: str, concurrency: int, seconds: int
 def _measure(
     session: Session, bed: Bed, subject: Subject, scheme: str, concurrency: int, seconds: int
 ) -> None:
-    with usage(subject) as spent:
+    with usage(subject.family()) as spent:
         result = load(bed, subject, scheme, concurrency, seconds)
     if not result.requests:
         raise LoadError("no answer at all")

@@ -45,7 +45,7 @@ def run(session: Session) -> None:
                     for scheme in ("http", "https"):
                         session.progress.step(f"{workers} workers {scheme} {subject.name}")
                         with session.attempt(NAME, subject, f"{workers} workers {scheme}"):
-                            with usage(subject) as spent:
+                            with usage(subject.family()) as spent:
                                 result = load(bed, subject, scheme, 64, seconds)
                             if not result.requests:
                                 raise LoadError("no answer at all")
