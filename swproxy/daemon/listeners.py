@@ -1,9 +1,12 @@
-"""Listening sockets: opened as configured, and accepted from without falling over.
+"""Listening sockets: handed over or opened as configured, and accepted from without falling over.
 
 An accept loop is where a server meets its limits first. Out of descriptors it must neither spin nor
 die: it gives up idle upstream connections, pauses, and goes on (trio's `serve_listeners` is the
-model). Beyond the configured number of connections the oldest idle one makes room for a new one;
-if none is idle the newcomer is told to come again.
+model).
+
+A socket of our own has connections waiting in its queue when we stop to accept, and the kernel
+resets them when it is closed; so the queue is emptied first. One that the service manager handed
+over stays open with it, and its queue is for whoever is started next.
 """
 
 import contextlib
@@ -11,107 +14,148 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from swproxy.policy.listen import ListenAddress, UnixAddress
 
-__all__ = ["accept_forever", "close_listeners", "open_listeners"]
+__all__ = ["Listener", "accept_forever", "accept_rest", "close_listeners", "open_listeners"]
 
 BACKLOG = 4096
 """Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn."""
 
-_BATCH = 64
-"""Connections accepted before other tasks get their turn."""
-
 _PAUSE_SECONDS = 0.1
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+
+Handle = Callable[[socket.socket, str], None]
 
 
-def open_listeners(addresses: Sequence[ListenAddress]) -> list[socket.socket]:
-    """Bind and listen. Raises OSError whose text names the address; none is left open then."""
-    opened: list[socket.socket] = []
+@dataclass(slots=True, eq=False)
+class Listener:
+    """A listening socket, and whether it is our own to close for all."""
+
+    sock: socket.socket
+    own: bool = True
+    inode: int = 0
+    """of a Unix socket that we made, since another process may have put its own in its place"""
+
+    @property
+    def address(self) -> str:
+        """What is listened on, for people."""
+        name = self.sock.getsockname()
+        if isinstance(name, tuple):
+            host, port = name[:2]
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"unix:{name}"
+
+    def close(self) -> None:
+        """Close the socket, and take the name of a Unix one from the file system."""
+        if self.inode and self.sock.fileno() >= 0:
+            path = Path(self.sock.getsockname())
+            with contextlib.suppress(OSError):
+                if path.stat().st_ino == self.inode:
+                    path.unlink()
+        self.sock.close()
+
+
+def open_listeners(
+    addresses: Sequence[ListenAddress], handed_over: Sequence[socket.socket] = ()
+) -> list[Listener]:
+    """Take the sockets handed over, and open those addresses that none of them listens on.
+
+    Raises OSError whose text names the address; none that was opened here is left open then.
+    """
+    listeners = [Listener(sock, own=False) for sock in handed_over]
+    names = [sock.getsockname() for sock in handed_over]
+    opened: list[Listener] = []
     try:
         for address in addresses:
             try:
-                opened.extend(_open(address))
+                if isinstance(address, UnixAddress):
+                    if address.path not in names:
+                        opened.append(_open_unix(address.path))
+                    continue
+                for family, place in _resolve(address.host, address.port):
+                    if not any(_covers(name, place) for name in names):
+                        opened.append(_open_tcp(family, place))
             except OSError as error:
-                reason = os.strerror(error.errno) if error.errno else str(error)
+                reason = (
+                    os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+                )
                 raise OSError(error.errno, f"cannot listen on {address}: {reason}") from error
     except BaseException:
         close_listeners(opened)
         raise
-    return opened
+    return listeners + opened
 
 
-def _open(address: ListenAddress) -> list[socket.socket]:
-    if isinstance(address, UnixAddress):
-        return [_open_unix(address.path)]
-    found = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    opened: list[socket.socket] = []
+def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((family, (str(to[0]), port)) for family, _, _, _, to in found))
+
+
+def _covers(name: object, place: tuple[str, int]) -> bool:
+    """Tell whether a socket bound to `name` gets the connections to `place` already."""
+    if not isinstance(name, tuple) or name[1] != place[1]:
+        return False
+    return name[0] == place[0] or name[0] in _ANY
+
+
+def _open_tcp(family: socket.AddressFamily, place: tuple[str, int]) -> Listener:
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        for family, kind, protocol, _, place in dict.fromkeys(found):
-            listener = socket.socket(family, kind, protocol)
-            opened.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(place)
-            listener.listen(BACKLOG)
-            listener.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(place)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
     except BaseException:
-        close_listeners(opened)
+        sock.close()
         raise
-    return opened
+    return Listener(sock)
 
 
-def _open_unix(path: str) -> socket.socket:
+def _open_unix(path: str) -> Listener:
     if Path(path).is_socket():
         # Left behind by a process that died; one that answers belongs to somebody else.
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(path) == errno.ECONNREFUSED:
                 Path(path).unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
+    sock = socket.socket(socket.AF_UNIX)
     try:
-        listener.bind(path)
+        sock.bind(path)
         Path(path).chmod(0o660)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+        return Listener(sock, inode=Path(path).stat().st_ino)
     except BaseException:
-        listener.close()
+        sock.close()
         raise
-    return listener
 
 
-def close_listeners(listeners: Sequence[socket.socket]) -> None:
-    """Close the sockets, and take the names of Unix ones from the file system."""
+def close_listeners(listeners: Sequence[Listener]) -> None:
+    """Close every one."""
     for listener in listeners:
-        with contextlib.suppress(OSError):
-            name = listener.getsockname()
-            if listener.family == socket.AF_UNIX and name:
-                Path(name).unlink()
         listener.close()
 
 
 async def accept_forever(
-    listener: socket.socket,
-    handle: Callable[[socket.socket, str], None],
-    *,
-    exhausted: Callable[[], None],
+    listener: socket.socket, handle: Handle, *, batch: int, exhausted: Callable[[], None]
 ) -> None:
     """Call `handle(connection, client address)` for every connection, until cancelled.
 
-    `exhausted` is called when the process or the system has run out of descriptors or memory.
+    `batch` connections are accepted before others, tasks or workers, get their turn. `exhausted` is
+    called when the process or the system has run out of descriptors or memory.
     """
     while True:
         await trio.lowlevel.wait_readable(listener)
         try:
-            for _ in range(_BATCH):
-                sock, peer = listener.accept()
-                handle(sock, peer[0] if isinstance(peer, tuple) else "")
+            for _ in range(batch):
+                _accept(listener, handle)
         except BlockingIOError:
             continue
         except OSError as error:
@@ -119,3 +163,19 @@ async def accept_forever(
             if error.errno in _EXHAUSTED:
                 exhausted()
                 await trio.sleep(_PAUSE_SECONDS)
+
+
+def accept_rest(listener: socket.socket, handle: Handle) -> None:
+    """Handle the connections that wait in the queue, as far as there are descriptors for them."""
+    try:
+        while True:
+            _accept(listener, handle)
+    except ConnectionError:
+        accept_rest(listener, handle)
+    except OSError:
+        return
+
+
+def _accept(listener: socket.socket, handle: Handle) -> None:
+    sock, peer = listener.accept()
+    handle(sock, peer[0] if isinstance(peer, tuple) else "")

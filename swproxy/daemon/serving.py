@@ -3,17 +3,22 @@
 Three nurseries, each outliving the next. The service's own holds the pump and the pool; cancelling
 it ends everything at once. The connections' holds one task a connection; draining closes the idle
 ones and lets the others finish. The accept loops' is the first to end.
+
+Beyond the configured number of connections an idle one makes room for a new one; if none is idle
+the newcomer is told to come again.
 """
 
 import contextlib
 import socket
 import ssl
 from collections.abc import Sequence
+from functools import partial
 
 import httpcore
 import trio
 
-from swproxy.daemon.listeners import accept_forever
+from swproxy.daemon.contexts import make_contexts
+from swproxy.daemon.listeners import Listener, accept_forever, accept_rest
 from swproxy.policy.config import Config
 from swproxy.proxy.body import SpoolBudget
 from swproxy.proxy.connection import Connection
@@ -25,79 +30,64 @@ from swproxy.proxy.respond import render_problem
 from swproxy.proxy.stream import SocketStream
 from swproxy.proxy.worker import Worker
 
-__all__ = ["Service", "client_tls_context", "server_tls_context"]
+__all__ = ["Service"]
 
 _SPOOLED_AT_ONCE = 16
 """Signed bodies of the greatest size that a worker may hold together, in memory and on disk."""
 
 
-def client_tls_context(config: Config) -> ssl.SSLContext:
-    """Return the context for upstreams: certificates and host names are always verified.
-
-    The system's trust store is used, or certifi's where the system has none. Raises OSError for a
-    `ca_file` that can't be read.
-    """
-    context = ssl.create_default_context()
-    if not context.get_ca_certs() and not context.cert_store_stats()["x509_ca"]:
-        context = httpcore.default_ssl_context()
-    if config.upstream.ca_file is not None:
-        context.load_verify_locations(config.upstream.ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def server_tls_context(config: Config) -> ssl.SSLContext | None:
-    """Return the context for the listeners, or None where they are plain."""
-    server = config.server
-    if server.tls_certificate is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(server.tls_certificate, server.tls_key)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
 class Service:
-    """Everything that serves in one process. `run` it; `drain` it for an orderly end."""
+    """Everything that serves in one process. `run` it; `drain` it for an orderly end.
+
+    `batch` connections are accepted at a time.
+    """
 
     def __init__(
-        self, config: Config, listeners: Sequence[socket.socket], observer: Observer
+        self,
+        config: Config,
+        listeners: Sequence[Listener],
+        observer: Observer,
+        *,
+        batch: int = 64,
     ) -> None:
         self._listeners = listeners
-        self._tls = server_tls_context(config)
+        self._batch = batch
+        self._contexts = make_contexts(config)
         self._accepting = trio.CancelScope()
-        self._observer = observer
-        upstream = config.upstream
-        pool = Pool(
-            GuardedBackend(upstream.private_networks),
-            client_tls_context(config),
-            connect_seconds=upstream.connect_seconds,
-            idle_connections=upstream.idle_connections,
-            idle_connection_seconds=upstream.idle_connection_seconds,
-        )
+        self._pool_scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._retired: list[Pool] = []
         self.worker = Worker(
             config=config,
             pump=Pump(),
-            pool=pool,
+            pool=_make_pool(config, self._contexts.client),
             spools=SpoolBudget(_SPOOLED_AT_ONCE * config.limits.signed_body_bytes),
             observer=observer,
         )
-        self._open = 0
+        self.open = 0
+        """connections of clients, those in a TLS handshake included"""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until drained, or cancelled."""
-        async with trio.open_nursery() as service:
-            service.start_soon(self.worker.pump.run)
-            service.start_soon(self.worker.pool.run)
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self.worker.pump.run)
+            self._nursery.start_soon(self._run_pool)
             async with trio.open_nursery() as connections:
                 task_status.started()
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
                         for listener in self._listeners:
-                            accepting.start_soon(self._accept, listener, connections)
-            service.cancel_scope.cancel()
+                            accepting.start_soon(self._accept, listener.sock, connections)
+                for listener in self._listeners:
+                    if listener.own:
+                        accept_rest(listener.sock, partial(self._take, connections))
+                    listener.close()
+            self._nursery.cancel_scope.cancel()
+
+    @property
+    def draining(self) -> bool:
+        """Tell whether the end has begun."""
+        return self._accepting.cancel_called
 
     def drain(self) -> None:
         """Accept no more; let requests under way finish, and close connections without one."""
@@ -105,32 +95,76 @@ class Service:
         for connection in list(self.worker.connections):
             connection.drain()
 
-    def reload(self, config: Config) -> None:
-        """Use another configuration for requests that begin from now on."""
-        self.worker.config = config
+    async def reload(self, config: Config) -> None:
+        """Use another configuration for requests that begin from now on.
+
+        Raises OSError for a file that it names and that does not serve; nothing has changed then.
+        """
+        contexts = await trio.to_thread.run_sync(make_contexts, config)
+        worker = self.worker
+        if contexts.upstream_state != self._contexts.upstream_state:
+            # What was dialled under other rules must not carry another request.
+            self._pool_scope.cancel()
+            self._retired.append(worker.pool)
+            worker.pool = _make_pool(config, contexts.client)
+            self._pool_scope = trio.CancelScope()
+            if self._nursery is not None:
+                self._nursery.start_soon(self._run_pool)
+        worker.spools.size = _SPOOLED_AT_ONCE * config.limits.signed_body_bytes
+        worker.config = config
+        self._contexts = contexts
+
+    def upstream_connections(self) -> tuple[int, int]:
+        """Return how many upstream connections there are: idle, and in use."""
+        self._retired = [pool for pool in self._retired if pool.active]
+        pool = self.worker.pool
+        return pool.idle, pool.active + sum(each.active for each in self._retired)
+
+    async def turn(self) -> None:
+        """Return once the event loop and the pump have both done a round of work."""
+        ours, theirs = socket.socketpair()
+        seen = trio.Event()
+        endpoint = self.worker.pump.attach(ours)
+        try:
+            endpoint.on_gone = seen.set
+            theirs.close()
+            await seen.wait()
+        finally:
+            self.worker.pump.detach(endpoint)
+            ours.close()
+            theirs.close()
+
+    async def _run_pool(self) -> None:
+        with self._pool_scope:
+            await self.worker.pool.run()
 
     async def _accept(self, listener: socket.socket, connections: trio.Nursery) -> None:
-        def handle(sock: socket.socket, client: str) -> None:
-            if self._open >= self.worker.config.limits.connections and not self._make_room():
-                self._turn_away(sock)
-                return
-            self._open += 1
-            connections.start_soon(self._serve_connection, sock, client)
+        def exhausted() -> None:
+            self.worker.pool.drop_idle()
 
-        await accept_forever(listener, handle, exhausted=self.worker.pool.drop_idle)
+        handle = partial(self._take, connections)
+        await accept_forever(listener, handle, batch=self._batch, exhausted=exhausted)
+
+    def _take(self, connections: trio.Nursery, sock: socket.socket, client: str) -> None:
+        """Serve a connection in a task of its own, or turn it away."""
+        if self.open >= self.worker.config.limits.connections and not self._make_room():
+            self._turn_away(sock)
+            return
+        self.open += 1
+        connections.start_soon(self._serve_connection, sock, client)
 
     def _make_room(self) -> bool:
-        """Ask the connection that has been idle longest to close."""
+        """Ask an idle connection to close."""
         for connection in self.worker.connections:
             if connection.idle:
-                connection.drain()
+                connection.dismiss()
                 return True
         return False
 
     def _turn_away(self, sock: socket.socket) -> None:
         """Say 503 without waiting for a request, as far as the kernel takes it at once."""
         stream = SocketStream(sock)
-        if self._tls is None:
+        if self._tls(sock) is None:
             _, head, body = render_problem(
                 "overloaded",
                 "All connections are taken.",
@@ -142,15 +176,19 @@ class Service:
                 stream.send_now(head + body)
         stream.close()
 
+    def _tls(self, sock: socket.socket) -> ssl.SSLContext | None:
+        return None if sock.family == socket.AF_UNIX else self._contexts.server
+
     async def _serve_connection(self, sock: socket.socket, client: str) -> None:
         try:
             stream = SocketStream(sock)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                stream = await self._start_tls(stream, self._tls)
+            if (context := self._tls(sock)) is not None:
+                limit = self.worker.config.limits.head_seconds
+                stream = await stream.handshake(context, timeout=limit, server_side=True)
             connection = Connection(self.worker, stream, client)
-            if self._accepting.cancel_called:
+            if self.draining:
                 connection.drain()
             await connection.serve()
         except (httpcore.ConnectError, httpcore.ConnectTimeout, OSError):
@@ -159,8 +197,15 @@ class Service:
             sock.close()
             raise
         finally:
-            self._open -= 1
+            self.open -= 1
 
-    async def _start_tls(self, stream: SocketStream, context: ssl.SSLContext) -> SocketStream:
-        limit = self.worker.config.limits.head_seconds
-        return await stream.handshake(context, timeout=limit, server_side=True)
+
+def _make_pool(config: Config, context: ssl.SSLContext) -> Pool:
+    upstream = config.upstream
+    return Pool(
+        GuardedBackend(upstream.private_networks),
+        context,
+        connect_seconds=upstream.connect_seconds,
+        idle_connections=upstream.idle_connections,
+        idle_connection_seconds=upstream.idle_connection_seconds,
+    )

@@ -1,0 +1,64 @@
+"""TLS as configured: what clients are shown, and whom upstream is believed to be.
+
+Making a context reads files, so it is done at the start, and in a thread for a reload.
+"""
+
+import os
+import ssl
+from dataclasses import dataclass
+
+import httpcore
+
+from swproxy.policy.config import Config, Upstream
+
+__all__ = ["Contexts", "make_contexts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """The contexts of one configuration.
+
+    Two configurations whose `upstream_state` is equal may share upstream connections.
+    """
+
+    client: ssl.SSLContext
+    server: ssl.SSLContext | None
+    upstream_state: tuple[Upstream, tuple[int, ...]]
+
+
+def make_contexts(config: Config) -> Contexts:
+    """Read the files that `config` names. Raises OSError (also ssl.SSLError) for an unfit one."""
+    return Contexts(_client_context(config), _server_context(config), _upstream_state(config))
+
+
+def _client_context(config: Config) -> ssl.SSLContext:
+    """Certificates and host names are always verified, by the system's trust store or certifi's."""
+    context = ssl.create_default_context()
+    if not context.get_ca_certs() and not context.cert_store_stats()["x509_ca"]:
+        context = httpcore.default_ssl_context()
+    if config.upstream.ca_file is not None:
+        context.load_verify_locations(config.upstream.ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _server_context(config: Config) -> ssl.SSLContext | None:
+    server = config.server
+    if server.tls_certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # An empty passphrase, not none: OpenSSL would ask for one on the terminal.
+    context.load_cert_chain(server.tls_certificate, server.tls_key, password="")
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _upstream_state(config: Config) -> tuple[Upstream, tuple[int, ...]]:
+    """Return all that decides whom a connection may be with, the content of `ca_file` included."""
+    file = config.upstream.ca_file
+    if file is None:
+        return config.upstream, ()
+    status = os.stat(file)  # noqa: PTH116 - the same for a path in text
+    return config.upstream, (status.st_ino, status.st_size, status.st_mtime_ns)

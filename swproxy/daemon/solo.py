@@ -1,0 +1,89 @@
+"""One worker in the process that was started: a service with its metrics, log and admin listener.
+
+The same object is what a supervisor runs in each of its worker processes, there without an admin
+listener and with a tally that the supervisor reads.
+"""
+
+from collections.abc import Sequence
+
+import trio
+
+from swproxy.daemon.admin import Admin
+from swproxy.daemon.listeners import Listener
+from swproxy.daemon.log import Log
+from swproxy.daemon.metrics import Metrics
+from swproxy.daemon.observers import Observers
+from swproxy.daemon.serving import Service
+from swproxy.daemon.tally import Tally
+from swproxy.policy.config import Config
+from swproxy.proxy.record import Observer
+
+__all__ = ["Solo"]
+
+
+class Solo:
+    """A service whose requests are counted in `tally` and told to `observer`."""
+
+    def __init__(
+        self,
+        config: Config,
+        listeners: Sequence[Listener],
+        tally: Tally,
+        observer: Observer,
+        *,
+        batch: int = 64,
+    ) -> None:
+        self.tally = tally
+        self.metrics = Metrics(tally)
+        self.service = Service(config, listeners, Observers(self.metrics, observer), batch=batch)
+
+    @property
+    def draining(self) -> bool:
+        """Tell whether the end has begun."""
+        return self.service.draining
+
+    def drain(self) -> None:
+        """Begin an orderly end."""
+        self.service.drain()
+
+    async def reload(self, config: Config) -> None:
+        """Use `config` for requests that begin from now on. Raises OSError."""
+        await self.service.reload(config)
+
+    async def turn(self) -> None:
+        """Return once the event loop and the pump have both done a round of work."""
+        await self.service.turn()
+
+    def tallies(self) -> Sequence[Tally]:
+        """Return the numbers of this worker, as they are now."""
+        self.sample()
+        return [self.tally]
+
+    def sample(self) -> None:
+        """Count the connections there are."""
+        idle, active = self.service.upstream_connections()
+        self.metrics.sample(connections=self.service.open, idle=idle, active=active)
+
+    def count_dropped(self, log: Log) -> None:
+        """Count the lines that `log` has to drop."""
+        log.writer.on_drop = self.metrics.dropped
+
+    async def run(
+        self,
+        admin: Sequence[Listener] = (),
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until drained or cancelled, and answer on the `admin` listeners meanwhile."""
+
+        def not_ready() -> str:
+            return "draining" if self.draining else ""
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Admin(self.tallies, not_ready).serve, admin)
+            await nursery.start(self._serve, nursery.cancel_scope)
+            task_status.started()
+
+    async def _serve(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+        await self.service.run(task_status=task_status)
+        scope.cancel()

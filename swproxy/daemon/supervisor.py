@@ -1,0 +1,245 @@
+"""The parent of several workers: it starts them, watches them, and never touches a connection.
+
+All workers accept from the same sockets, which the supervisor keeps open. So when a worker dies,
+what waits to be accepted is taken by the others, and nobody is refused while it is replaced. (With
+a socket for each worker, SO_REUSEPORT, the connections that the kernel had queued for the dead one
+would hang or be reset.) A worker that does not give a sign of life for HUNG_SECONDS is killed.
+
+A worker that dies is replaced at once, and one that dies again soon after, ever later: something is
+wrong that a restart does not mend, and should not be made worse by a busy loop.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+import swproxy
+from swproxy.daemon import activation, notify
+from swproxy.daemon.admin import Admin
+from swproxy.daemon.listeners import Listener
+from swproxy.daemon.log import Log
+from swproxy.daemon.orders import BEAT, READY, REFUSED, RELOADED, Orders, pack
+from swproxy.daemon.tally import Tally, shared_memory
+from swproxy.policy.config import Config
+
+__all__ = ["HUNG_SECONDS", "Supervisor"]
+
+HUNG_SECONDS = 20.0
+"""Without a beat; a worker beats every second, and a reload or a hiccup of the disk takes less."""
+
+_BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_SETTLED_SECONDS = 60.0
+"""A worker that has lived so long has got over what killed the one before it."""
+
+_KILL_SECONDS = 3.0
+_RELOAD_SECONDS = 30.0
+
+
+@dataclass(slots=True, eq=False)
+class _Child:
+    """A worker process, as its supervisor sees it."""
+
+    process: trio.Process
+    pipe: trio.SocketStream
+    ready: trio.Event = field(default_factory=trio.Event)
+    answer: bytes = b""
+    answered: trio.Event = field(default_factory=trio.Event)
+    beaten: float = field(default_factory=trio.current_time)
+
+
+class Supervisor:
+    """Keeps `count` workers running. `run` it; `drain` it for an orderly end."""
+
+    def __init__(
+        self,
+        config: Config,
+        listeners: Sequence[Listener],
+        count: int,
+        log: Log,
+        *,
+        hung_seconds: float = HUNG_SECONDS,
+    ) -> None:
+        self._config = config
+        self._listeners = listeners
+        self._log = log
+        self._hung_seconds = hung_seconds
+        self._memory = [shared_memory() for _ in range(count)]
+        self._tallies = [Tally(descriptor) for descriptor in self._memory]
+        self._children: list[_Child | None] = [None] * count
+        self._started = [trio.Event() for _ in range(count)]
+        self.draining = False
+
+    async def run(
+        self,
+        admin: Sequence[Listener] = (),
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Supervise until all workers have drained, or until cancelled: then they end at once."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Admin(self.tallies, self._not_ready).serve, admin)
+            async with trio.open_nursery() as workers:
+                for index in range(len(self._children)):
+                    workers.start_soon(self._keep, index)
+                for started in self._started:
+                    await started.wait()
+                task_status.started()
+            nursery.cancel_scope.cancel()
+
+    def drain(self) -> None:
+        """Let every worker drain."""
+        self.draining = True
+        for child in self._children:
+            if child is not None:
+                child.process.terminate()
+        for listener in self._listeners:
+            listener.close()
+
+    async def reload(self, config: Config) -> None:
+        """Give every worker another configuration. Raises OSError when one cannot use it."""
+        self._config = config
+        asked = [child for child in self._children if child is not None and child.ready.is_set()]
+        for child in asked:
+            child.answered = trio.Event()
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await child.pipe.send_all(pack(Orders(config)))
+        with trio.move_on_after(_RELOAD_SECONDS) as scope:
+            for child in asked:
+                await child.answered.wait()
+        if scope.cancelled_caught or any(child.answer == REFUSED for child in asked):
+            raise OSError(0, "a worker could not use the configuration")
+
+    async def turn(self) -> None:
+        """Return once this process's event loop has gone round; workers are watched apart."""
+        await trio.lowlevel.checkpoint()
+
+    def tallies(self) -> Sequence[Tally]:
+        """Return the numbers of every worker."""
+        return self._tallies
+
+    def _not_ready(self) -> str:
+        if self.draining:
+            return "draining"
+        ready = any(child is not None and child.ready.is_set() for child in self._children)
+        return "" if ready else "no worker is up"
+
+    async def _keep(self, index: int) -> None:
+        """Keep the worker of this place running, until drained."""
+        failures = 0
+        while not self.draining:
+            began = trio.current_time()
+            reason = await self._run_one(index)
+            if self.draining:
+                break
+            if trio.current_time() - began > _SETTLED_SECONDS:
+                failures = 0
+            pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
+            failures += 1
+            self._log.event(
+                "error", "worker-died", worker=f"{index}", reason=reason, restart_in=pause
+            )
+            await trio.sleep(pause)
+        self._started[index].set()
+
+    async def _run_one(self, index: int) -> str:
+        """Run one worker process to its end; return how it ended."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await self._spawn(index, theirs.fileno())
+        child = _Child(process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+        self._children[index] = child
+        reason = ""
+        try:
+            async with child.pipe, trio.open_nursery() as nursery:
+                nursery.start_soon(self._order, index, child)
+                nursery.start_soon(self._hear, index, child)
+                nursery.start_soon(self._watch, child, nursery.cancel_scope)
+                await process.wait()
+                nursery.cancel_scope.cancel()
+            reason = "" if process.returncode is not None else "hung"
+        finally:
+            self._children[index] = None
+            child.answered.set()
+            with trio.CancelScope(shield=True):
+                await _end(process)
+        return reason or _ending(process.returncode)
+
+    async def _spawn(self, index: int, control: int) -> trio.Process:
+        ignored = {*activation.VARIABLES, *notify.VARIABLES}
+        environ = {name: text for name, text in os.environ.items() if name not in ignored}
+        # The same swproxy as this one, wherever it was found, and never one in the directory that
+        # happens to be current.
+        here = str(Path(swproxy.__file__).parent.parent)
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, environ.get("PYTHONPATH")]))
+        descriptors = [listener.sock.fileno() for listener in self._listeners]
+        return await trio.lowlevel.open_process(
+            [sys.executable, "-P", "-m", "swproxy.daemon.worker", str(control)],
+            stdin=subprocess.DEVNULL,
+            env=environ,
+            pass_fds=[control, self._memory[index], *descriptors],
+            # What is typed at a terminal is for the supervisor, which passes on what concerns all.
+            start_new_session=True,
+        )
+
+    async def _order(self, index: int, child: _Child) -> None:
+        """Tell a new worker what to do."""
+        listeners = tuple((each.sock.fileno(), each.own) for each in self._listeners)
+        orders = Orders(self._config, str(index), listeners, self._memory[index])
+        with contextlib.suppress(trio.BrokenResourceError):
+            await child.pipe.send_all(pack(orders))
+
+    async def _hear(self, index: int, child: _Child) -> None:
+        """Take note of what a worker says."""
+        with contextlib.suppress(trio.BrokenResourceError):
+            async for words in child.pipe:
+                child.beaten = trio.current_time()
+                for word in (bytes(words[i : i + 1]) for i in range(len(words))):
+                    if word == READY:
+                        child.ready.set()
+                        self._started[index].set()
+                        self._log.event("info", "worker-ready", worker=f"{index}")
+                    elif word in (RELOADED, REFUSED):
+                        child.answer = word
+                        child.answered.set()
+                    else:
+                        assert word == BEAT
+
+    async def _watch(self, child: _Child, scope: trio.CancelScope) -> None:
+        """Give up a worker that does not beat any more."""
+        while True:
+            late = trio.current_time() - child.beaten - self._hung_seconds
+            if late >= 0:
+                scope.cancel()
+            await trio.sleep(max(-late, 0.1))
+
+
+async def _end(process: trio.Process) -> None:
+    """End a worker that is still there: by asking twice, so that it cuts its answers, or by force.
+
+    A process that is killed has its connections closed for it, and then an answer whose end is
+    the connection's end looks whole.
+    """
+    if process.returncode is not None:
+        return
+    for number in (signal.SIGTERM, signal.SIGTERM):
+        process.send_signal(number)
+        await trio.sleep(0.05)
+    with trio.move_on_after(_KILL_SECONDS):
+        await process.wait()
+        return
+    process.kill()
+    await process.wait()
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"

@@ -1,0 +1,124 @@
+"""A worker process: what the supervisor starts, one for each worker.
+
+It is a program of its own, not a fork: a supervisor that runs an event loop and threads cannot be
+forked safely at any moment at which a worker happens to die. Whatever it needs comes over the
+socket pair whose descriptor is its one argument.
+
+SIGTERM drains, a second one ends at once, and so does the supervisor's end: a worker that nobody
+watches drains too.
+"""
+
+import signal
+import socket
+import sys
+
+import trio
+
+from swproxy.daemon.limits import raise_descriptor_limit
+from swproxy.daemon.listeners import Listener
+from swproxy.daemon.log import Log
+from swproxy.daemon.orders import BEAT, READY, REFUSED, RELOADED, Decoder, Orders
+from swproxy.daemon.solo import Solo
+from swproxy.daemon.tally import Tally
+
+__all__ = ["main"]
+
+BEAT_SECONDS = 1.0
+BATCH = 1
+"""Connections accepted at a time: a burst is then shared with the workers that woke as well."""
+
+
+def main(descriptor: int) -> int:
+    """Serve as told over `descriptor`; return the exit code."""
+    raise_descriptor_limit()
+    with socket.socket(fileno=descriptor) as control:
+        decoder = Decoder()
+        first: list[Orders] = []
+        while not first:
+            data = control.recv(65536)
+            if not data:
+                return 0
+            first = decoder.feed(data)
+        orders = first[0]
+        log = Log(orders.config.server, name=orders.name)
+        try:
+            trio.run(_work, control, decoder, orders, log)
+        except Exception as error:  # noqa: BLE001 - the last one there is; told without its message
+            log.crashed(error)
+            return 1
+        finally:
+            log.close()
+    return 0
+
+
+async def _work(control: socket.socket, decoder: Decoder, orders: Orders, log: Log) -> None:
+    listeners = [
+        Listener(socket.socket(fileno=descriptor), own=own) for descriptor, own in orders.listeners
+    ]
+    for listener in listeners:
+        listener.sock.setblocking(False)
+    solo = Solo(orders.config, listeners, Tally(orders.tally), log, batch=BATCH)
+    solo.count_dropped(log)
+    pipe = trio.SocketStream(trio.socket.from_stdlib_socket(control.dup()))
+    async with pipe, trio.open_nursery() as nursery:
+        await nursery.start(_obey_signals, solo, nursery.cancel_scope)
+        nursery.start_soon(_obey_orders, pipe, decoder, solo, log)
+        await nursery.start(_until_drained, solo, nursery.cancel_scope)
+        await _say(pipe, READY)
+        await _beat(pipe, solo)
+
+
+async def _until_drained(
+    solo: Solo, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
+) -> None:
+    await solo.run(task_status=task_status)
+    scope.cancel()
+
+
+async def _obey_signals(
+    solo: Solo, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            if solo.draining:
+                scope.cancel()
+            else:
+                solo.drain()
+
+
+async def _obey_orders(pipe: trio.SocketStream, decoder: Decoder, solo: Solo, log: Log) -> None:
+    try:
+        async for data in pipe:
+            for orders in decoder.feed(bytes(data)):
+                try:
+                    await solo.reload(orders.config)
+                except OSError:
+                    await _say(pipe, REFUSED)
+                else:
+                    log.configure(orders.config.server)
+                    await _say(pipe, RELOADED)
+    except trio.BrokenResourceError:
+        pass
+    if not solo.draining:
+        log.event("error", "supervisor-gone")
+        solo.drain()
+
+
+async def _beat(pipe: trio.SocketStream, solo: Solo) -> None:
+    while True:
+        await solo.turn()
+        solo.sample()
+        await _say(pipe, BEAT)
+        await trio.sleep(BEAT_SECONDS)
+
+
+async def _say(pipe: trio.SocketStream, word: bytes) -> None:
+    try:
+        await pipe.send_all(word)
+    except trio.BrokenResourceError:
+        return  # nobody listens; the reading side finds out, and drains
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
