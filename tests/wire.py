@@ -3,14 +3,20 @@
 All of it runs over real loopback sockets in the test's own event loop. An upstream is scripted: a
 test gives it a function that is called with each connection that the proxy opens, and everything
 that arrives is recorded, so a test can assert what went over either wire, byte for byte.
+
+Every run of the proxy is a search for secrets as well: as it ends, whatever clients received and
+whatever was recorded of their requests is searched for the application's secret, its key and the
+signatures, and what upstreams received for the secret and the signatures.
 """
 
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -113,6 +119,16 @@ class End:
             pass
         return body
 
+    async def read_request(self) -> tuple[bytes, bytes]:
+        """Return head and body of one request; EOFError if the stream ends before."""
+        head = await self.read_head()
+        lowered = head.lower()
+        if b"\r\ntransfer-encoding: chunked\r\n" in lowered:
+            return head, await self._read_chunks()
+        _, found, rest = lowered.partition(b"\r\ncontent-length: ")
+        length = int(rest.split(b"\r\n")[0]) if found else 0
+        return head, await self.read_exactly(length)
+
     async def wait_closed(self) -> str:
         """Wait until the peer is gone; return "closed" or "reset"."""
         try:
@@ -121,6 +137,24 @@ class End:
         except trio.BrokenResourceError:
             return "reset"
         return "closed"
+
+    @property
+    def socket(self) -> Any:
+        """The trio socket at the bottom."""
+        stream: Any = self.stream
+        while isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        return stream.socket
+
+    def half_close(self) -> None:
+        """End our sending side only."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    async def reset(self) -> None:
+        """Close with a reset, as a process that dies does with unread bytes."""
+        with suppress(OSError):
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        await self.aclose()
 
     async def aclose(self) -> None:
         await trio.aclose_forcefully(self.stream)
@@ -186,17 +220,31 @@ async def answer_ok(end: End) -> None:
         await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
+async def take_and_answer(end: End) -> None:
+    """Serve `ok` to every request once its body has come, until the proxy closes."""
+    while True:
+        try:
+            await end.read_request()
+        except EOFError:
+            return
+        await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
 @asynccontextmanager
-async def upstream(handler: Handler = answer_ok, *, tls: bool = False) -> AsyncIterator[Upstream]:
-    """Run an upstream whose every connection is served by `handler`."""
+async def upstream(
+    handler: Handler = answer_ok, *, tls: bool = False, context: ssl.SSLContext | None = None
+) -> AsyncIterator[Upstream]:
+    """Run an upstream whose every connection is served by `handler`, over TLS with `context`."""
+    tls = tls or context is not None
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listener.socket.getsockname()[1]
         found = Upstream("localhost" if tls else "127.0.0.1", port, tls)
+        _upstreams.append(found)
 
         async def serve_one(stream: trio.abc.Stream) -> None:
             if tls:
-                stream = trio.SSLStream(stream, server_context(), server_side=True)
+                stream = trio.SSLStream(stream, context or server_context(), server_side=True)
             end = End(stream)
             found.connections.append(end)
             found.open += 1
@@ -204,15 +252,22 @@ async def upstream(handler: Handler = answer_ok, *, tls: bool = False) -> AsyncI
                 await handler(end)
                 with trio.fail_after(PATIENCE):
                     await end.stream.aclose()
-            except (trio.BrokenResourceError, EOFError):
+            except (trio.BrokenResourceError, trio.ClosedResourceError, EOFError):
                 pass
             finally:
                 found.open -= 1
                 await end.aclose()
 
         nursery.start_soon(trio.serve_listeners, serve_one, [listener])
-        yield found
+        try:
+            yield found
+        finally:
+            _upstreams.remove(found)
         nursery.cancel_scope.cancel()
+
+
+_upstreams: list[Upstream] = []
+"""Those that run; a proxy that ends before them is searched with what they saw."""
 
 
 @dataclass
@@ -247,21 +302,40 @@ class Proxy:
     recorder: Recorder
     config: Config
     clients: list[End] = field(default_factory=list)
+    signatures: set[str] = field(default_factory=set)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.address[1]}"
 
-    async def connect(self) -> End:
-        """Open a client connection, closed with the proxy at the latest."""
-        client = End(await trio.open_tcp_stream("127.0.0.1", self.address[1]))
+    async def connect(self, *, receive_buffer: int | None = None) -> End:
+        """Open a client connection, closed with the proxy at the latest.
+
+        With `receive_buffer` the kernel holds about that many unread bytes for us, no more.
+        """
+        sock = trio.socket.socket()
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await sock.connect(("127.0.0.1", self.address[1]))
+        stream: trio.abc.Stream = trio.SocketStream(sock)
+        if self.config.server.tls_certificate is not None:
+            stream = trio.SSLStream(stream, client_context(), server_hostname="localhost")
+        client = End(stream)
         self.clients.append(client)
         return client
+
+    async def ask(self, url: str, method: str = "GET", **options: Any) -> Response:
+        """Return the answer to one request on a connection of its own."""
+        client = await self.connect()
+        await client.send(self.request(url, method, **options))
+        return await client.read_response(head_only=method == "HEAD")
 
     def sign(self, url: str, method: str = "GET", **options: Any) -> str:
         """Return a signed URL for `url`."""
         arguments: dict[str, Any] = {"id": APP_ID, "secret": SECRET, "expiry": 600} | options
-        return sign_url(host=self.url, proxy_url=url, method=method, **arguments)
+        signed = sign_url(host=self.url, proxy_url=url, method=method, **arguments)
+        self.signatures.add(signed.rpartition("X-Sw-Signature=")[2].partition("&")[0])
+        return signed
 
     def target(self, url: str, method: str = "GET", **options: Any) -> bytes:
         """Return a signed request target (path and query) for `url`."""
@@ -286,6 +360,41 @@ class Proxy:
             headers,
             body,
         )
+
+
+def client_context() -> ssl.SSLContext:
+    """Return a TLS context that trusts the tests' authority."""
+    context = ssl.create_default_context()
+    authority().configure_trust(context)
+    return context
+
+
+SECRETS = (SECRET, API_KEY)
+"""What nobody but the upstream may see, and of the upstream only the second."""
+
+
+def reveals(data: bytes, *, signatures: Iterator[str] | Sequence[str] = ()) -> list[str]:
+    """Return the secrets in `data`."""
+    return [secret for secret in (*SECRETS, *signatures) if secret.encode() in data]
+
+
+def search(running: Proxy, upstreams: Sequence[Upstream]) -> None:
+    """Fail if a secret is where it must not be, in what a run of the proxy left behind."""
+    signatures = sorted(running.signatures)
+    for client in running.clients:
+        assert not reveals(bytes(client.received), signatures=signatures)
+    for record in running.recorder.records:
+        assert not reveals(repr(record).encode(), signatures=signatures)
+    for server in upstreams:
+        for end in server.connections:
+            seen = reveals(bytes(end.received), signatures=signatures)
+            assert set(seen) <= {API_KEY}, "only the application's header goes upstream"
+    assert not reveals(repr(running.config).encode())
+
+
+def open_descriptors() -> int:
+    """Return how many descriptors this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 @asynccontextmanager
@@ -337,4 +446,5 @@ async def proxy(
                 for client in running.clients:
                     await client.aclose()
                 nursery.cancel_scope.cancel()
+    search(running, _upstreams)
     assert not recorder.faults, recorder.faults
