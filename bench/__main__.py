@@ -23,6 +23,7 @@ _SUBJECTS: dict[str, Callable[[], Subject]] = {
     "plain": Plain,
     "nginx": Nginx,
 }
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def choose(
@@ -95,8 +96,8 @@ def main(
     """Measure swproxy beside direct access, a plain httpcore proxy, nginx and any peer."""
     options = Options(quick, rounds, choose(names, peers, templates))
     # However this ends, the beds' exit stacks end what was started.
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in _ENDING:
+        signal.signal(number, _interrupt)
     machine.raise_file_limit()
     facts = machine.describe() | {"before": machine.load_now()}
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()), flush=True)
@@ -128,6 +129,9 @@ def main(
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Once is enough: ending the processes takes seconds and must not be cut short.
+    for ending in _ENDING:
+        signal.signal(ending, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
