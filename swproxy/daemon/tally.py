@@ -52,7 +52,8 @@ class Tally:
         """Map the memory behind `descriptor`, or memory that only this process sees."""
         self._memory = mmap.mmap(descriptor, MEMORY_BYTES)
         self.values: memoryview[float] = memoryview(self._memory).cast("B")[: SERIES * 8].cast("d")
-        self._slots = {key: slot for slot, key in enumerate(self._keys())}
+        self._known: list[Key] = []
+        self._slots = {key: slot for slot, key in enumerate(self.keys())}
 
     def slot(self, key: Key) -> int:
         """Return where the number of `key` is kept; the same place every time."""
@@ -64,9 +65,18 @@ class Tally:
         return [self.slot(key) for key in keys]
 
     def read(self) -> Iterator[tuple[Key, float]]:
-        """Yield every series and its number, whoever wrote it."""
-        for slot, key in enumerate(self._keys()):
-            yield key, self.values[slot]
+        """Return every series and its number, whoever wrote it."""
+        return zip(self.keys(), self.values, strict=False)
+
+    def keys(self) -> Sequence[Key]:
+        """Return the keys of all series, in the order of `values`."""
+        # What has been read stays as it is, so only what is new is looked at. Several threads may
+        # do so at once: each makes a list of its own.
+        known = self._known
+        fresh = list(self._keys_from(len(known)))
+        if fresh:
+            known = self._known = known + fresh
+        return known
 
     def close(self) -> None:
         """Unmap the memory."""
@@ -88,8 +98,8 @@ class Tally:
         self._slots[key] = slot
         return slot
 
-    def _keys(self) -> Iterator[Key]:
-        for start in range(SERIES * 8, MEMORY_BYTES, KEY_BYTES):
+    def _keys_from(self, slot: int) -> Iterator[Key]:
+        for start in range(SERIES * 8 + slot * KEY_BYTES, MEMORY_BYTES, KEY_BYTES):
             text = self._memory[start : start + KEY_BYTES]
             if not text[0]:
                 return
