@@ -275,11 +275,12 @@ _upstreams: list[Upstream] = []
 class Recorder:
     """An observer that keeps every record."""
 
+    begun: int = 0
     records: list[Record] = field(default_factory=list)
     faults: list[BaseException] = field(default_factory=list)
 
     def began(self, record: Record) -> None:
-        pass
+        self.begun += 1
 
     def ended(self, record: Record) -> None:
         self.records.append(record)
