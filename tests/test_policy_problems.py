@@ -10,7 +10,7 @@ import pytest
 from swproxy.policy.problems import PROBLEMS, problem_body
 
 PACKAGE = Path(__file__).parent.parent / "swproxy"
-STATUSES = {400, 403, 405, 408, 413, 414, 417, 431, 500, 502, 503, 504}
+STATUSES = {400, 403, 405, 408, 413, 414, 417, 426, 431, 500, 502, 503, 504}
 
 
 def trees() -> list[ast.Module]:

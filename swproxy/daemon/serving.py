@@ -90,8 +90,12 @@ class Service:
         return self._accepting.cancel_called
 
     def drain(self) -> None:
-        """Accept no more; let requests under way finish, and close connections without one."""
+        """Accept no more; let requests under way finish, and close connections without one.
+
+        WebSockets, which would never finish, are closed in time before `drain_seconds` have passed.
+        """
         self._accepting.cancel()
+        self.worker.end_tunnels(self.worker.config.server.drain_seconds)
         for connection in list(self.worker.connections):
             connection.drain()
 

@@ -218,6 +218,30 @@ _DESTINATION = {
     ),
 }
 
+_WEBSOCKET = {
+    "upgrade-invalid": Problem(
+        400,
+        "WebSocket handshake is not valid",
+        "The request asks for a WebSocket, but not as RFC 6455 (section 4.2.1) has it.",
+        "A proxy in front that drops or rewrites Connection, or speaks HTTP/1.0 to swproxy.",
+        "Pass Upgrade and Connection on over HTTP/1.1, as the shipped nginx site does.",
+    ),
+    "upgrade-required": Problem(
+        426,
+        "Destination is a WebSocket",
+        "The URL was signed for ws or wss, and the request does not ask for a WebSocket.",
+        "A fetch() where new WebSocket() was meant; a proxy in front that drops Upgrade.",
+        "Open it as a WebSocket, or sign the http or https URL.",
+    ),
+    "origin-not-allowed": Problem(
+        403,
+        "Origin is not allowed",
+        "The signature is right, but pages of this Origin may not open the app's WebSockets.",
+        "The page's origin is not in the application's cors.allow_origins, or the server's.",
+        "Add the origin there and reload.",
+    ),
+}
+
 _REQUEST = {
     "request-malformed": Problem(
         400,
@@ -348,7 +372,7 @@ _UPSTREAM = {
 }
 
 PROBLEMS: Mapping[str, Problem] = MappingProxyType(
-    {**_SIGNED_URL, **_DESTINATION, **_REQUEST, **_OURS, **_UPSTREAM}
+    {**_SIGNED_URL, **_DESTINATION, **_WEBSOCKET, **_REQUEST, **_OURS, **_UPSTREAM}
 )
 
 

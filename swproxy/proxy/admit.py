@@ -20,6 +20,7 @@ from swproxy.policy.config import App
 from swproxy.policy.destination import Destination, parse_destination
 from swproxy.proxy.body import ByteSource, RequestBody, Spool, Upload
 from swproxy.proxy.syntax import RequestHead
+from swproxy.proxy.websocket import Handshake, read_handshake
 from swproxy.proxy.worker import Worker
 from swproxy.sw1.claims import Claims, check_time, parse_target
 from swproxy.sw1.refusal import Refusal
@@ -37,6 +38,8 @@ class Admission:
     destination: Destination
     upload: Upload
     spool: Spool | None = None
+    handshake: Handshake | None = None
+    """there when the request asks to become a WebSocket"""
 
     def close(self) -> None:
         """Forget the body. Harmless a second time."""
@@ -52,6 +55,7 @@ async def admit(worker: Worker, head: RequestHead, source: ByteSource) -> Admiss
     """
     config = worker.config
     limits = config.limits
+    handshake = read_handshake(head)
     claims = parse_target(head.target)
     check_time(
         claims,
@@ -60,30 +64,38 @@ async def admit(worker: Worker, head: RequestHead, source: ByteSource) -> Admiss
         clock_skew_seconds=limits.clock_skew_seconds,
     )
     destination = parse_destination(claims.proxy_url)
+    if handshake is None and destination.scheme in ("ws", "wss"):
+        raise Refusal("upgrade-required", "A ws or wss destination takes WebSockets only.")
     app = config.apps.get(claims.app_id)
     verification = Verification(claims, head.method, head.headers, app.secrets if app else None)
     if not claims.body_signed:
         if not verification.accept() or app is None:
             raise mismatch()
-        _check_allowed(app, destination)
+        _check_allowed(app, destination, handshake)
         body = RequestBody(source, head, limit=limits.body_bytes)
-        return Admission(claims, app, destination, _take_upload(source, body))
+        upload = _take_upload(source, body)
+        return Admission(claims, app, destination, upload, handshake=handshake)
     body = RequestBody(source, head, limit=limits.signed_body_bytes)
     spool = Spool(worker.spools)
     try:
         if not await _verify_body(body, spool, verification) or app is None:
             raise mismatch()
-        _check_allowed(app, destination)
+        _check_allowed(app, destination, handshake)
     except BaseException:
         spool.close()
         raise
-    return Admission(claims, app, destination, Upload.of_spool(spool), spool)
+    return Admission(claims, app, destination, Upload.of_spool(spool), spool, handshake)
 
 
-def _check_allowed(app: App, destination: Destination) -> None:
+def _check_allowed(app: App, destination: Destination, handshake: Handshake | None) -> None:
     if not any(pattern.matches(destination) for pattern in app.allow):
         raise Refusal(
             "destination-not-allowed", "The application is not allowed to call this destination."
+        )
+    # A browser asks nobody before it opens a WebSocket, and lets any page read what comes.
+    if handshake is not None and not all(map(app.cors.permits, handshake.origins)):
+        raise Refusal(
+            "origin-not-allowed", "Pages of this origin may not use the application's WebSockets."
         )
 
 

@@ -10,8 +10,6 @@ under way: closing at once would make the kernel reset the connection and could 
 away from the client (RFC 9112 section 9.6). With a reset, when an answer has been cut short.
 """
 
-import socket
-
 import httpcore
 import trio
 
@@ -187,11 +185,4 @@ class Connection:
 
     async def _linger(self) -> None:
         """Let the client finish sending, within limits, so that it can read its answer."""
-        self.stream.end_tls()
-        try:
-            self.stream.socket.shutdown(socket.SHUT_WR)
-            with trio.move_on_after(_LINGER_SECONDS):
-                while await self.stream.read(timeout=_LINGER_PAUSE_SECONDS):
-                    pass
-        except (OSError, httpcore.ReadError, httpcore.ReadTimeout):
-            pass  # it is gone, and with it the reason to wait
+        await self.stream.linger(_LINGER_SECONDS, _LINGER_PAUSE_SECONDS)

@@ -105,12 +105,15 @@ class Exchange:
                     self.record,
                     self._extra_headers(),
                     keep_alive=self.keep_alive and not self._connection.draining,
+                    early=self._connection.receive_now,
                 )
                 await forward.run()
                 self.keep_alive = forward.keep_alive
-                self.record.outcome = "complete"
+                self.record.outcome = forward.outcome
             finally:
-                self.request_ended = admission.upload.ended
+                # Of a WebSocket nobody knows: the client may still be sending.
+                tunnelled = forward is not None and forward.tunnelled
+                self.request_ended = admission.upload.ended and not tunnelled
                 admission.close()
         except Refusal as refusal:
             self.record.outcome = "refused"

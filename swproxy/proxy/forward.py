@@ -10,6 +10,7 @@ that its body is still at hand.
 """
 
 import math
+from collections.abc import Callable
 
 import httpcore
 import trio
@@ -24,7 +25,9 @@ from swproxy.proxy.pump import Endpoint, Flow
 from swproxy.proxy.record import Record
 from swproxy.proxy.respond import render_head
 from swproxy.proxy.syntax import RequestHead
+from swproxy.proxy.tunnel import Tunnel
 from swproxy.proxy.upstream import ResponseHead, UpstreamSilent, read_response_head, render_request
+from swproxy.proxy.websocket import Handshake, check_switch
 from swproxy.proxy.worker import Worker
 from swproxy.sw1.refusal import Refusal
 
@@ -36,11 +39,17 @@ _HAS_BODY = (b"POST", b"PUT", b"PATCH")
 """Methods whose requests say Content-Length: 0 when they have no body (RFC 9110 section 8.6)."""
 
 
+_SWITCH = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
+
+
 class Forward:
     """One admitted request on its way. `started` once the answer's head has begun to leave.
 
     `keep_alive` says whether the client's connection may carry another request; the caller sets it
-    to what the client wants, and an answer that can't keep it clears it.
+    to what the client wants, and an answer that can't keep it clears it. `outcome` is the record's,
+    where nothing is raised. `tunnelled` says that the
+    connection became a WebSocket, whose first bytes the client may have sent too early: `early`
+    returns those.
     """
 
     def __init__(
@@ -53,9 +62,13 @@ class Forward:
         extra: tuple[Header, ...],
         *,
         keep_alive: bool,
+        early: Callable[[], bytes],
     ) -> None:
         self.started = False
+        self.tunnelled = False
+        self.outcome = "complete"
         self.keep_alive = keep_alive
+        self._early = early
         self._worker = worker
         # A reload may put another in its place, with other rules; what it dialled returns to it.
         self._pool = worker.pool
@@ -63,6 +76,7 @@ class Forward:
         self._endpoint = endpoint
         self._head = head
         self._admission = admission
+        self._handshake = admission.handshake
         self._upload = admission.upload
         self._record = record
         self._extra = extra
@@ -179,12 +193,19 @@ class Forward:
         if self._sent:
             self._scope.deadline = self._first_byte_deadline()
         response = await read_response_head(
-            upstream, self._head.method, payload_only=not self._head.http11
+            upstream,
+            self._head.method,
+            payload_only=not self._head.http11,
+            upgrade=self._handshake is not None,
         )
         self._scope.deadline = math.inf
         self._answering = True
         if self._sent:
             self._admission.close()
+        if response.status == 101:
+            assert self._handshake is not None
+            await self._tunnel(upstream, response, self._handshake)
+            return False
         try:
             head = self._response_head(response)
             part = bytes(response.body.feed(response.rest)) if response.rest else b""
@@ -217,6 +238,43 @@ class Forward:
         finally:
             record.bytes_down = max(0, flow.sent - len(head))
 
+    async def _tunnel(
+        self, upstream: UpstreamConnection, response: ResponseHead, handshake: Handshake
+    ) -> None:
+        try:
+            headers = check_switch(handshake, response.headers)
+            headers = downstream_headers(headers, self._admission.app.headers)
+        except ValueError as error:
+            raise UpstreamFailure(
+                "upstream-malformed", f"The upstream's WebSocket handshake is malformed: {error}."
+            ) from error
+        headers.extend((*self._extra, *_SWITCH))
+        head = render_head(101, headers)
+        tunnel = Tunnel(
+            self._worker,
+            self._endpoint,
+            upstream.stream,
+            idle_seconds=self._config.upstream.idle_seconds,
+            write_seconds=self._config.limits.write_seconds,
+        )
+        record = self._record
+        record.status = 101
+        record.kind = "websocket"
+        self.started = self.tunnelled = True
+        self.keep_alive = False
+        try:
+            tunnel.begin(head, response.rest, self._early())
+            record.first_byte = trio.current_time()
+            record.streamed = True
+            self._worker.observer.began(record)
+            await tunnel.run()
+            if tunnel.closed_here:
+                self.outcome = "aborted"
+                record.detail = tunnel.closed_here
+        finally:
+            upstream.stream.sent += tunnel.up.sent
+            record.bytes_down = max(0, tunnel.down.sent - len(head))
+
     def _request_head(self) -> bytes:
         admission = self._admission
         headers = upstream_headers(
@@ -224,9 +282,12 @@ class Forward:
             admission.claims.signed_headers,
             admission.app.headers,
             admission.destination.authority,
+            websocket=self._handshake is not None,
         )
         length = self._upload.length
-        if length is None:
+        if self._handshake is not None:
+            framing = b"".join([b"%b: %b\r\n" % header for header in _SWITCH])
+        elif length is None:
             framing = b"Transfer-Encoding: chunked\r\n"
         elif length or self._head.method in _HAS_BODY:
             framing = b"Content-Length: %d\r\n" % length

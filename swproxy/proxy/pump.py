@@ -212,6 +212,19 @@ class Pump:
         if flow.error is not None:
             raise flow.error
 
+    def finish(self, flow: Flow, last: bytes) -> None:
+        """Read no more for a flow, send `last` behind what is pending, and let it end there."""
+        if flow not in self._flows:
+            return
+        flow.body.ended = True
+        flow.pending = bytes(flow.pending) + last
+        if flow.pending:
+            self._attempt(self._writable, flow)
+            if flow in self._flows:
+                self._steer(flow)
+        else:
+            self._end(flow, None)
+
     def _dispatch(self, endpoint: Endpoint, events: int) -> None:
         if events & WRITE and endpoint.writer is not None:
             self._attempt(self._writable, endpoint.writer)
@@ -236,6 +249,8 @@ class Pump:
             self._end(flow, error)
 
     def _readable(self, flow: Flow) -> None:
+        if flow.pending:
+            return  # only in a tunnel is a socket watched for writing while it must not be read
         source = flow.source.sock
         try:
             if isinstance(source, ssl.SSLSocket):
@@ -289,11 +304,13 @@ class Pump:
                 self._steer(flow)
 
     def _steer(self, flow: Flow) -> None:
+        # In a tunnel each socket is the source of one flow and the sink of the other.
+        other = flow.source.interest & WRITE
         if flow.pending:
-            self._watch(flow.source, 0)
+            self._watch(flow.source, other)
             self._watch(flow.sink, flow.sink.interest | WRITE)
         else:
-            self._watch(flow.source, READ)
+            self._watch(flow.source, other | READ)
             self._watch(flow.sink, flow.sink.interest & ~WRITE)
 
     def _watch(self, endpoint: Endpoint, interest: int) -> None:
@@ -321,7 +338,7 @@ class Pump:
         self._flows.discard(flow)
         flow.source.reader = None
         flow.sink.writer = None
-        self._watch(flow.source, 0)
+        self._watch(flow.source, flow.source.interest & WRITE)
         self._watch(flow.sink, flow.sink.interest & ~WRITE)
 
     async def _sweep(self) -> None:

@@ -59,6 +59,10 @@ def render_problem(
     ]
     if status == 405:
         headers.append((b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
+    elif status == 426:
+        headers.extend(((b"upgrade", b"websocket"), (b"connection", b"upgrade")))
+    elif code == "upgrade-invalid":
+        headers.append((b"sec-websocket-version", b"13"))
     if status == 503:
         headers.append((b"retry-after", _RETRY_SECONDS))
     if not keep_alive:

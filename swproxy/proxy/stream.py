@@ -109,6 +109,19 @@ class SocketStream(httpcore.AsyncNetworkStream):
             with contextlib.suppress(OSError, ValueError):
                 self.socket.unwrap()
 
+    async def linger(self, timeout: float, pause: float = math.inf) -> None:
+        """End our side, and read on until the peer ends its own; what comes is dropped.
+
+        To close with bytes unread would be a reset, and take from the peer what it has not read yet
+        (RFC 9112 section 9.6). Gives up after `timeout` seconds, or when nothing comes for `pause`.
+        """
+        self.end_tls()
+        with contextlib.suppress(OSError, httpcore.ReadError, httpcore.ReadTimeout):
+            self.socket.shutdown(socket.SHUT_WR)
+            with trio.move_on_after(timeout):
+                while await self.read(timeout=pause):
+                    pass
+
     def abort(self) -> None:
         """Close with a reset."""
         abort_socket(self.socket)

@@ -6,6 +6,8 @@ whoever reads it next. The body never passes through h11: `ResponseHead.body` kn
 `ResponseHead.rest` is the beginning of it that arrived with the head.
 """
 
+from typing import TypeGuard
+
 import h11
 import httpcore
 
@@ -19,6 +21,11 @@ _MAX_HEAD = 65536
 """Bytes of an answer's head, interim answers included; browsers allow about four times that."""
 
 _REQUEST = h11.Request(method=b"GET", target=b"/", headers=[(b"Host", b"upstream")])
+_UPGRADE = h11.Request(
+    method=b"GET",
+    target=b"/",
+    headers=[(b"Host", b"upstream"), (b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")],
+)
 _REQUEST_END = h11.EndOfMessage()
 """What h11 is told of the request. It needs to know that one was sent; its method would matter for
 the framing of the body, which is not h11's business here."""
@@ -35,11 +42,21 @@ class UpstreamSilent(UpstreamFailure):
 
 
 class ResponseHead:
-    """Status, headers (lower-case names) and framing of an upstream's answer."""
+    """Status, headers (lower-case names) and framing of an upstream's answer.
+
+    Of a 101, `rest` is the beginning of what the two ends say in the other protocol.
+    """
 
     __slots__ = ("body", "content_length", "headers", "keep_alive", "rest", "status")
 
-    def __init__(self, response: h11.Response, rest: bytes, method: bytes, *, payload_only: bool):
+    def __init__(
+        self,
+        response: h11.Response | h11.InformationalResponse,
+        rest: bytes,
+        method: bytes,
+        *,
+        payload_only: bool,
+    ) -> None:
         self.status = response.status_code
         self.headers: list[tuple[bytes, bytes]] = list(response.headers)
         self.rest = rest
@@ -78,15 +95,16 @@ def render_request(
 
 
 async def read_response_head(
-    connection: UpstreamConnection, method: bytes, *, payload_only: bool
+    connection: UpstreamConnection, method: bytes, *, payload_only: bool, upgrade: bool = False
 ) -> ResponseHead:
     """Read the head of the answer to a request of `method`, past interim answers.
 
-    `payload_only` asks for a chunked body to be followed without its chunks. Raises
+    `payload_only` asks for a chunked body to be followed without its chunks. `upgrade` says that
+    another protocol was asked for, so that a 101 is an answer and not a fault. Raises
     UpstreamFailure, UpstreamSilent if not a byte has come. The caller sets the deadline.
     """
     parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
-    parser.send(_REQUEST)
+    parser.send(_UPGRADE if upgrade else _REQUEST)
     parser.send(_REQUEST_END)
     interim = total = 0
     while True:
@@ -100,7 +118,7 @@ async def read_response_head(
         try:
             parser.receive_data(data)
             while (event := parser.next_event()) is not h11.NEED_DATA:
-                if isinstance(event, h11.Response):
+                if isinstance(event, h11.Response) or _is_switch(event):
                     rest = bytes(parser.trailing_data[0])
                     return ResponseHead(event, rest, method, payload_only=payload_only)
                 interim += 1
@@ -110,6 +128,10 @@ async def read_response_head(
             raise _malformed("did not answer with HTTP") from error
         if total > _MAX_HEAD:
             raise _malformed("sent a head that is too large")
+
+
+def _is_switch(event: object) -> TypeGuard[h11.InformationalResponse]:
+    return isinstance(event, h11.InformationalResponse) and event.status_code == 101
 
 
 def _broken_off() -> UpstreamFailure:
