@@ -49,6 +49,7 @@ def server_context() -> ssl.SSLContext:
     """Return a TLS context for localhost and 127.0.0.1."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority().issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    context.set_alpn_protocols(["h2", "http/1.1"])
     return context
 
 

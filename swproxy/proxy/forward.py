@@ -200,6 +200,7 @@ class Forward:
         )
         self._scope.deadline = math.inf
         self._answering = True
+        self._pool.remember_session(upstream)
         if self._sent:
             self._admission.close()
         if response.status == 101:
