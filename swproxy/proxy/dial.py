@@ -21,7 +21,7 @@ from swproxy.policy.addresses import may_connect
 from swproxy.proxy.stream import SocketStream
 from swproxy.sw1.refusal import Refusal
 
-__all__ = ["GuardedBackend", "NameNotResolved"]
+__all__ = ["DescriptorsExhausted", "GuardedBackend", "NameNotResolved"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -33,8 +33,15 @@ _MOST_ADDRESSES = 8
 """Addresses of one name that are tried; a name with more is a farm, and eight are enough."""
 
 
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
 class NameNotResolved(httpcore.ConnectError):
     """The upstream's name has no address."""
+
+
+class DescriptorsExhausted(httpcore.ConnectError):
+    """No fault of the upstream's: this process or the system has no socket left to give."""
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
@@ -129,7 +136,7 @@ async def _connect_first(addresses: Sequence[Address], port: int) -> socket.sock
         try:
             return await _connect(addresses[0], port)
         except OSError as error:
-            raise httpcore.ConnectError(_reason(error)) from error
+            raise _failure(error) from error
     try:
         async with trio.open_nursery() as nursery:
             for address in addresses:
@@ -143,7 +150,7 @@ async def _connect_first(addresses: Sequence[Address], port: int) -> socket.sock
             winner.close()
         raise
     if winner is None:
-        raise httpcore.ConnectError(_reason(errors[0])) from errors[0]
+        raise _failure(errors[0]) from errors[0]
     return winner
 
 
@@ -164,5 +171,6 @@ async def _connect(address: Address, port: int) -> socket.socket:
     return sock
 
 
-def _reason(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, "failed")
+def _failure(error: OSError) -> httpcore.ConnectError:
+    kind = DescriptorsExhausted if error.errno in _EXHAUSTED else httpcore.ConnectError
+    return kind(errno.errorcode.get(error.errno or 0, "failed"))

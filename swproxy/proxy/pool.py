@@ -17,9 +17,10 @@ import httpcore
 import trio
 
 from swproxy.policy.destination import Destination
-from swproxy.proxy.dial import NameNotResolved
+from swproxy.proxy.dial import DescriptorsExhausted, NameNotResolved
 from swproxy.proxy.failure import UpstreamFailure
 from swproxy.proxy.stream import SocketStream
+from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Pool", "UpstreamConnection"]
 
@@ -119,7 +120,19 @@ class Pool:
         connection.close()
 
     async def dial(self, destination: Destination) -> UpstreamConnection:
-        """Open a new connection. Raises Refusal (an address not allowed) or UpstreamFailure."""
+        """Open a new connection.
+
+        Idle ones make room for it where descriptors have run out. Raises UpstreamFailure, or
+        Refusal for an address that is not allowed or when there is no room.
+        """
+        for _ in range(2):
+            try:
+                return await self._dial(destination)
+            except DescriptorsExhausted:
+                self.drop_idle()
+        raise Refusal("overloaded", "The proxy has no file descriptors left; come again.")
+
+    async def _dial(self, destination: Destination) -> UpstreamConnection:
         try:
             with trio.fail_after(self._connect_seconds):
                 stream = await self._backend.connect_tcp(destination.host, destination.port)
@@ -134,6 +147,8 @@ class Pool:
             raise UpstreamFailure(
                 "upstream-timeout", "The upstream did not accept a connection in time."
             ) from error
+        except DescriptorsExhausted:
+            raise
         except httpcore.ConnectError as error:
             raise UpstreamFailure("upstream-unreachable", _explain(error)) from error
         self.active += 1
