@@ -1,0 +1,183 @@
+"""The reference documentation says what the code does, all of it, and nothing else."""
+
+import ast
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swproxy.daemon.log import Log
+from swproxy.daemon.metrics import Metrics
+from swproxy.daemon.tally import Tally
+from swproxy.policy.config import Server
+from swproxy.policy.headers import downstream_headers, upstream_headers
+from swproxy.policy.problems import PROBLEMS
+from swproxy.proxy.record import Record
+from tests.readme import README, ROOT
+from tests.reference import (
+    ENVIRONMENT,
+    EXIT_CODES,
+    LOG_FIELDS,
+    OUTCOMES,
+    REFERENCE,
+    TABLES,
+    marked,
+    rendered,
+)
+
+SOURCES = sorted((ROOT / "swproxy").rglob("*.py"))
+
+
+def nodes() -> Iterator[ast.AST]:
+    for path in SOURCES:
+        yield from ast.walk(ast.parse(path.read_text()))
+
+
+def record(outcome: str) -> Record:
+    return Record(
+        request_id="0123456789abcdef",
+        client="192.0.2.1",
+        method="GET",
+        started=1.0,
+        app="app",
+        origin="https://api.example.com",
+        path="/",
+        status=502,
+        outcome=outcome,
+        code="upstream-closed",
+        detail="It closed.",
+        first_byte=1.5,
+        streamed=True,
+        ended=2.0,
+    )
+
+
+@pytest.mark.parametrize("page", [README, REFERENCE], ids=lambda page: page.name)
+def test_tables_are_those_of_the_code(page: Path) -> None:
+    text = page.read_text()
+    assert text == rendered(text), "run: .venv/bin/python -m tests.reference --write"
+
+
+def test_every_table_stands_somewhere_once() -> None:
+    places = marked(README.read_text()) + marked(REFERENCE.read_text())
+    assert sorted(places) == sorted(TABLES)
+
+
+def test_configuration_is_in_the_readme_itself() -> None:
+    assert marked(README.read_text()) == ["config"]
+
+
+def test_every_log_field_is_explained() -> None:
+    reading, writing = os.pipe()
+    log = Log(Server(log_format="json"), descriptor=writing)
+    log.ended(record("upstream-failed"))
+    log.close()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as lines:
+        [line] = lines
+    assert list(json.loads(line[line.index(b"{") :])) == list(LOG_FIELDS)
+
+
+def test_every_outcome_is_explained() -> None:
+    assigned = {
+        node.value.value
+        for node in nodes()
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and any(isinstance(t, ast.Attribute) and t.attr == "outcome" for t in node.targets)
+    }
+    assert assigned | {Record("", "", "", 0.0).outcome} == set(OUTCOMES)
+
+
+def events() -> set[str]:
+    """The names of all events that the daemon logs."""
+    found = {"request"}
+    for node in nodes():
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("event", "_event_line")
+            and len(node.args) > 1
+            and isinstance(node.args[1], ast.Constant)
+        ):
+            found.add(str(node.args[1].value))
+    return found
+
+
+def test_every_event_of_the_log_is_explained() -> None:
+    text = REFERENCE.read_text()
+    section = text[text.index("### Events") :]
+    section = section[: section.index("\n## ")]
+    assert set(re.findall(r"^- `([a-z-]+)`", section, re.MULTILINE)) == events() - {"request"}
+
+
+def test_every_environment_variable_is_explained() -> None:
+    read = {"PYTHONPATH"}  # Python's own, only handed on
+    for path in SOURCES:
+        text = path.read_text()
+        read |= set(re.findall(r'environ(?:\.get\(|\.pop\(|\[)"(\w+)"', text))
+        read |= set(re.findall(r'envvar="(\w+)"', text))
+    assert read == {*ENVIRONMENT, "PYTHONPATH"}
+
+
+def test_exit_codes_are_those_that_the_command_line_states() -> None:
+    text = (ROOT / "swproxy" / "cli.py").read_text()
+    stated = re.search(r"Exit codes: (.*?)\. ", " ".join(text.split()))
+    assert stated is not None
+    assert [int(number) for number in re.findall(r"\d", stated[1])] == list(EXIT_CODES)
+
+
+def test_metrics_of_a_request_are_all_explained() -> None:
+    tally = Tally()
+    metrics = Metrics(tally)
+    for outcome in OUTCOMES:
+        metrics.began(record(outcome))
+        metrics.ended(record(outcome))
+    text = TABLES["metrics"]()
+    assert {key[0] for key, _ in tally.read()} <= set(re.findall(r"swproxy_\w+", text))
+
+
+def test_codes_named_in_the_pages_exist() -> None:
+    shape = re.compile(r"`((?:signature|signed|destination|parameter|date|body)-[a-z-]+)`")
+    for page in (README, REFERENCE):
+        assert set(shape.findall(page.read_text())) <= set(PROBLEMS)
+
+
+def listed(start: str) -> list[str]:
+    """The names in code type of the README's paragraph that begins so."""
+    paragraph = next(p for p in README.read_text().split("\n\n") if p.startswith(start))
+    return re.findall(r"`([A-Za-z0-9-]+)`", paragraph)
+
+
+def test_headers_that_end_here_do() -> None:
+    names = listed("**On the way up, dropped:**")
+    assert len(names) > 8
+    for name in names:
+        field = (name.lower().encode(), b"value")
+        assert field not in upstream_headers([field], (), (), b"api.example.com")
+
+
+def test_headers_that_travel_if_they_are_signed_do() -> None:
+    for name in ("cookie", "authorization", "origin", "referer"):
+        field = (name.encode(), b"value")
+        assert field in upstream_headers([field], [name], (), b"api.example.com")
+
+
+def test_answers_headers_that_end_here_do() -> None:
+    names = listed("**On the way down, dropped:**")
+    assert len(names) > 8
+    for name in names:
+        field = (name.lower().encode(), b"value")
+        assert field not in downstream_headers([field])
+
+
+def test_answers_headers_that_are_added_are() -> None:
+    added = {name.decode(): value.decode() for name, value in downstream_headers([])}
+    paragraph = next(
+        p for p in README.read_text().split("\n\n") if p.startswith("**Added to every answer:**")
+    )
+    stated = dict(re.findall(r"`([A-Za-z-]+): ([^`]+)`", paragraph))
+    assert stated == added
