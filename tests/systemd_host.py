@@ -237,11 +237,11 @@ class SystemdHost:
             try:
                 found = probe()
             except FileNotFoundError:
-                found = None  # type: ignore[assignment]
+                found = None
             except AssertionError:
                 if time.monotonic() > until:
                     raise
-                found = None  # type: ignore[assignment]
+                found = None
             if found:
                 return found
             if time.monotonic() > until:
