@@ -1,0 +1,260 @@
+"""Every limit of the configuration, at its edge: what is within is served, nothing beyond."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import trio
+
+from tests.wire import APP_ID, SECRET, End, Proxy, proxy, take_and_answer, upstream
+
+
+async def ask_raw(swproxy: Proxy, data: bytes) -> tuple[int, str]:
+    """Return status and ending of the answer to `data`."""
+    client = await swproxy.connect()
+    await client.send(data)
+    answer = await client.read_response()
+    if answer.headers.get("connection") == "close":
+        assert await client.wait_closed() == "closed"
+        return answer.status, "closed"
+    return answer.status, "kept"
+
+
+async def test_head_bytes() -> None:
+    async with upstream() as server, proxy(limits={"head_bytes": 2000}) as swproxy:
+        plain = swproxy.request(server.url)
+        room = 2000 - len(plain) - len(b"X-A: \r\n")
+        assert await ask_raw(
+            swproxy, swproxy.request(server.url, headers=b"X-A: " + b"b" * room + b"\r\n")
+        ) == (200, "kept")
+        assert await ask_raw(
+            swproxy, swproxy.request(server.url, headers=b"X-A: " + b"b" * (room + 1) + b"\r\n")
+        ) == (431, "closed")
+        # Never ending, and far beyond at once.
+        assert await ask_raw(swproxy, plain[:-2] + b"X-A: " + b"b" * 5000) == (431, "closed")
+        assert await ask_raw(swproxy, plain[:-2] + b"X-A: b\r\n" * 9000 + b"\r\n") == (
+            431,
+            "closed",
+        )
+        assert await ask_raw(swproxy, b"GET /" + b"a" * 5000) == (414, "closed")
+        assert await ask_raw(swproxy, b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: a\r\n\r\n") == (
+            414,
+            "closed",
+        )
+        assert server.received.count(b"GET / ") == 1
+
+
+async def test_header_count() -> None:
+    async with upstream() as server, proxy(limits={"header_count": 10}) as swproxy:
+        for count, expected in ((9, (200, "kept")), (10, (431, "closed")), (500, (431, "closed"))):
+            # One more is the Host.
+            request = swproxy.request(server.url, headers=b"X-A: b\r\n" * count)
+            assert await ask_raw(swproxy, request) == expected
+        assert server.received.count(b"GET / ") == 1
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["body_bytes", "signed_body_bytes"])
+@pytest.mark.parametrize("framing", ["content-length", "chunked", "chunked at once", "announced"])
+async def test_body_bytes(signed: bool, framing: str) -> None:
+    limits = {"body_bytes": 5000, "signed_body_bytes": 1000}
+    limit = 1000 if signed else 5000
+
+    def request(size: int) -> bytes:
+        body = b"x" * size
+        target = swproxy.target(server.url, "POST", **({"body": body} if signed else {}))
+        if framing == "content-length":
+            lines, data = b"Content-Length: %d" % size, body
+        else:
+            lines = b"Transfer-Encoding: chunked"
+            step = {"chunked": 100, "announced": size + (size > limit)}.get(framing, size)
+            data = b"".join(b"%x\r\n%b\r\n" % (step, b"x" * step) for _ in range(size // step))
+            data += b"0\r\n\r\n"
+            if framing == "announced" and size > limit:
+                data = b"%x\r\n" % size
+        return b"POST %b HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n%b" % (target, lines, data)
+
+    async with upstream(take_and_answer) as server, proxy(limits=limits) as swproxy:
+        assert await ask_raw(swproxy, request(limit)) == (200, "kept")
+        assert await ask_raw(swproxy, request(limit + 100)) == (413, "closed")
+        assert server.received.count(b"\r\n\r\n") <= 2 + limit // 100
+        assert len(server.connections) == 1
+        assert len(server.received.replace(b"POST", b"")) < 2 * limit + 1000
+
+
+async def test_signed_bodies_under_way_share_one_bound() -> None:
+    """Sixteen of the largest may be held by a worker; one more is asked to come again."""
+    body = b"x" * 1000
+    async with (
+        upstream(take_and_answer) as server,
+        proxy(limits={"signed_body_bytes": 1000}) as swproxy,
+    ):
+        target = swproxy.target(server.url, "POST", body=body)
+        head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" % target
+        waiting = []
+        for _ in range(16):
+            waiting.append(await swproxy.connect())
+            # Byte for byte what may be held; the last byte but one is spared for each.
+            await waiting[-1].send(head + body[:-1])
+        statuses = []
+        with trio.fail_after(10):
+            while 503 not in statuses:
+                statuses.append((await ask_raw(swproxy, head + body))[0])
+        assert set(statuses) <= {200, 503}
+        await waiting.pop().send(b"x")
+        for client in waiting:
+            await client.aclose()
+        await swproxy.recorder.wait_for(len(statuses) + 16)
+        assert await ask_raw(swproxy, head + body) == (200, "kept")
+
+
+async def test_a_signed_body_is_let_go_when_it_has_been_answered() -> None:
+    """Answers stream for minutes: what they answer must not count for as long."""
+    body = b"x" * 1000
+
+    async def stream(end: End) -> None:
+        await end.read_request()
+        await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
+        await end.wait_closed()
+
+    async with upstream(stream) as server, proxy(limits={"signed_body_bytes": 1000}) as swproxy:
+        target = swproxy.target(server.url, "POST", body=body)
+        request = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n%b" % (target, body)
+        for _ in range(20):
+            client = await swproxy.connect()
+            await client.send(request)
+            await client.read_until(b"hello")
+
+
+async def test_connections() -> None:
+    """A newcomer is told to come again; one that is idle makes room for it."""
+    release = trio.Event()
+
+    async def answer(end: End) -> None:
+        await end.read_head()
+        await release.wait()
+        await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await take_and_answer(end)
+
+    async with upstream(answer) as server, proxy(limits={"connections": 2}) as swproxy:
+        busy = [await swproxy.connect(), await swproxy.connect()]
+        for client in busy:
+            await client.send(swproxy.request(server.url))
+        await server.wait_for_connections(2)
+        turned_away = await swproxy.connect()
+        answered = await turned_away.read_response()
+        assert answered.status == 503
+        assert b'"overloaded"' in answered.body
+        assert "retry-after" in answered.headers
+        assert await turned_away.wait_closed() == "closed"
+        release.set()
+        for client in busy:
+            assert (await client.read_response()).body == b"ok"
+        # Both are idle now, and one of them has to go.
+        assert (await swproxy.ask(server.url)).status == 200
+
+
+async def test_keepalive_seconds() -> None:
+    async with upstream() as server, proxy(limits={"keepalive_seconds": 0.05}) as swproxy:
+        client = await swproxy.connect()
+        await client.send(swproxy.request(server.url))
+        assert "connection" not in (await client.read_response()).headers
+        assert await client.wait_closed() == "closed"
+
+
+async def test_keepalive_seconds_of_zero_closes_after_each_answer() -> None:
+    async with upstream() as server, proxy(limits={"keepalive_seconds": 0}) as swproxy:
+        assert await ask_raw(swproxy, swproxy.request(server.url)) == (200, "closed")
+        bad = swproxy.request(server.url).replace(b"X-Sw-Signature=", b"X-Sw-Signature=0")
+        assert await ask_raw(swproxy, bad) == (400, "closed")
+
+
+@pytest.mark.parametrize(
+    ("limits", "options", "status"),
+    [
+        ({"expiry_seconds": 100}, {"expiry": 100}, 200),
+        ({"expiry_seconds": 100}, {"expiry": 101}, 400),
+        ({"clock_skew_seconds": 100}, {"ahead": 90}, 200),
+        ({"clock_skew_seconds": 100}, {"ahead": 110}, 400),
+        ({}, {"ahead": -590, "expiry": 600}, 200),
+        ({}, {"ahead": -610, "expiry": 600}, 400),
+    ],
+)
+async def test_expiry_and_clock_skew_seconds(
+    limits: Mapping[str, int], options: dict[str, int], status: int
+) -> None:
+    options = dict(options)
+    ahead = options.pop("ahead", None)
+    signing: dict[str, Any] = dict(options)
+    if ahead is not None:
+        signing["datetime_override"] = datetime.now(UTC) + timedelta(seconds=ahead)
+    async with upstream() as server, proxy(limits=limits) as swproxy:
+        assert (await swproxy.ask(server.url, **signing)).status == status
+        assert len(server.connections) == (status == 200)
+
+
+@pytest.mark.parametrize(("kept", "connections"), [(0, 3), (1, 2), (2, 1)])
+async def test_idle_connections(kept: int, connections: int) -> None:
+    """With none kept each request dials; with one, the second of two at once is closed."""
+    async with upstream() as server, proxy(upstream={"idle_connections": kept}) as swproxy:
+        for _ in range(3):
+            assert (await swproxy.ask(server.url)).status == 200
+        if kept == 0:
+            assert len(server.connections) == 3
+            await server.wait_all_closed()
+        else:
+            assert len(server.connections) == 1
+
+
+async def test_idle_connections_beyond_the_number_are_closed() -> None:
+    together = trio.Event()
+
+    async def answer(end: End) -> None:
+        while True:
+            try:
+                await end.read_head()
+            except EOFError:
+                return
+            await together.wait()
+            await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async with upstream(answer) as server, proxy(upstream={"idle_connections": 2}) as swproxy:
+        clients = [await swproxy.connect() for _ in range(5)]
+        for client in clients:
+            await client.send(swproxy.request(server.url))
+        await server.wait_for_connections(5)
+        together.set()
+        for client in clients:
+            assert (await client.read_response()).body == b"ok"
+        with trio.fail_after(5):
+            while server.open > 2:
+                await trio.sleep(0.002)
+        assert (await swproxy.ask(server.url)).status == 200
+        assert (server.open, len(server.connections)) == (2, 5)
+
+
+async def test_idle_connection_seconds() -> None:
+    brief = {"idle_connection_seconds": 0.05}
+    async with upstream() as server, proxy(upstream=brief) as swproxy:
+        assert (await swproxy.ask(server.url)).status == 200
+        await server.wait_all_closed()
+
+
+async def test_unknown_application_and_wrong_secret_are_told_alike() -> None:
+    async with upstream() as server, proxy() as swproxy:
+        answers = []
+        for options in (
+            {"id": "nobody", "secret": SECRET},
+            {"id": APP_ID, "secret": "wrong"},
+            {"id": "nobody", "secret": "wrong"},
+        ):
+            answer = await swproxy.ask(server.url, **options)
+            headers = {
+                name: value
+                for name, value in answer.headers.items()
+                if name not in ("x-request-id", "date")
+            }
+            answers.append((answer.status, headers, answer.body))
+        assert answers[0] == answers[1] == answers[2]
+        assert answers[0][0] == 400
+        assert server.connections == []
