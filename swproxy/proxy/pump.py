@@ -44,8 +44,6 @@ BUFFER_SIZE = 131072
 
 SWEEP_SECONDS = 1.0
 
-COALESCE_SECONDS = 0.0
-
 _TLS_RECORD = 16384
 _CUT = "The upstream broke off its answer"
 _BLOCKED = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
@@ -145,7 +143,6 @@ class Pump:
         self._flows: set[Flow] = set()
         self._view = memoryview(bytearray(BUFFER_SIZE))
         self._now = 0.0
-        self._bulk = False
 
     @property
     def active(self) -> int:
@@ -159,23 +156,14 @@ class Pump:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
                 while True:
-                    await self._wait()
+                    await trio.lowlevel.wait_readable(self._poller.fileno())
+                    self._now = trio.current_time()
                     for descriptor, events in self._poller.ready():
                         endpoint = self._endpoints.get(descriptor)
                         if endpoint is not None:
                             self._dispatch(endpoint, events)
         finally:
             self._poller.close()
-
-    async def _wait(self) -> None:
-        """Wait until something is ready and, when events come thick and fast, for a few more."""
-        await trio.lowlevel.wait_readable(self._poller.fileno())
-        now = trio.current_time()
-        if now - self._now < COALESCE_SECONDS and not self._bulk:
-            await trio.sleep_until(self._now + COALESCE_SECONDS)
-            now = trio.current_time()
-        self._now = now
-        self._bulk = False
 
     def attach(self, sock: socket.socket) -> Endpoint:
         """Watch a downstream socket for its peer being gone, until `detach`."""
@@ -268,8 +256,6 @@ class Pump:
             self._end(flow, None)
             return
         flow.received += size
-        if size >= _TLS_RECORD:
-            self._bulk = True
         part = body.feed(self._view[:size])
         if part:
             flow.push(part)
