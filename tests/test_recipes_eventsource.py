@@ -65,7 +65,7 @@ async def test_events_arrive_one_by_one_and_a_new_url_follows_the_old(tmp_path: 
         calls = len(api.calls)
         for _ in range(1000):
             api.let.release()
-        async with backend(on, more.replace("expiry=60", "expiry=2")):
+        async with backend(on, f"{more}\nsign.keywords['expiry'] = 2\n"):
             page = await browser.open(on.backend_url)
             await page.evaluate(
                 "window.urls = []; window.EventSource = class extends EventSource"
