@@ -126,7 +126,12 @@ class Service:
 
     async def turn(self) -> None:
         """Return once the event loop and the pump have both done a round of work."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            # Out of descriptors is no reason to be taken for dead: clients come and go.
+            await trio.lowlevel.checkpoint()
+            return
         seen = trio.Event()
         endpoint = self.worker.pump.attach(ours)
         try:
