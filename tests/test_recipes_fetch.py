@@ -60,7 +60,7 @@ async def test_what_is_refused_is_shown_with_its_reason(tmp_path: Path) -> None:
                 " real(url, call?.body ? {...call, body: '{}'} : call))(fetch)"
             )
             await page.click("button")
-            await shows(page, " [The API says 400]")
+            await shows(page, " [API: 400]")
 
 
 async def test_an_answer_that_breaks_off_does_not_pass_for_whole(tmp_path: Path) -> None:
