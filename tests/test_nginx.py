@@ -5,8 +5,8 @@ from pathlib import Path
 import trio
 
 from swproxy import sign_url
-from tests.daemon import daemon
 from tests.nginx import Nginx, nginx
+from tests.running import daemon
 from tests.wire import APP_ID, PATIENCE, SECRET, End, Proxy, Upstream, proxy, upstream
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"

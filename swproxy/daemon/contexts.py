@@ -26,9 +26,15 @@ class Contexts:
     upstream_state: tuple[Upstream, tuple[int, ...]]
 
 
-def make_contexts(config: Config) -> Contexts:
-    """Read the files that `config` names. Raises OSError (also ssl.SSLError) for an unfit one."""
-    return Contexts(_client_context(config), _server_context(config), _upstream_state(config))
+def make_contexts(config: Config, old: Contexts | None = None) -> Contexts:
+    """Read the files that `config` names, but for what is as it was when `old` was made.
+
+    Raises OSError (also ssl.SSLError) for a file that does not serve.
+    """
+    state = _upstream_state(config)
+    unchanged = old is not None and old.upstream_state == state
+    client = old.client if old is not None and unchanged else _client_context(config)
+    return Contexts(client, _server_context(config), state)
 
 
 def _client_context(config: Config) -> ssl.SSLContext:

@@ -104,7 +104,7 @@ class Service:
 
         Raises OSError for a file that it names and that does not serve; nothing has changed then.
         """
-        contexts = await trio.to_thread.run_sync(make_contexts, config)
+        contexts = await trio.to_thread.run_sync(make_contexts, config, self._contexts)
         worker = self.worker
         if contexts.upstream_state != self._contexts.upstream_state:
             # What was dialled under other rules must not carry another request.

@@ -156,6 +156,8 @@ class Supervisor:
             process = await self._spawn(index, theirs.fileno())
         child = _Child(process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
         self._children[index] = child
+        if self.draining:  # it came while the process was being started
+            process.kill()
         reason = ""
         try:
             async with child.pipe, trio.open_nursery() as nursery:

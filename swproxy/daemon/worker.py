@@ -8,6 +8,7 @@ SIGTERM drains, a second one ends at once, and so does the supervisor's end: a w
 watches drains too.
 """
 
+import contextlib
 import signal
 import socket
 import sys
@@ -51,6 +52,20 @@ def main(descriptor: int) -> int:
     return 0
 
 
+class _Line:
+    """The line to the supervisor, for tasks that may speak at the same time."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.stream = trio.SocketStream(trio.socket.from_stdlib_socket(control.dup()))
+        self._lock = trio.Lock()
+
+    async def say(self, word: bytes) -> None:
+        """Say `word`; when nobody listens, the reading side finds out, and drains."""
+        async with self._lock:
+            with contextlib.suppress(trio.BrokenResourceError):
+                await self.stream.send_all(word)
+
+
 async def _work(control: socket.socket, decoder: Decoder, orders: Orders, log: Log) -> None:
     listeners = [
         Listener(socket.socket(fileno=descriptor), own=own) for descriptor, own in orders.listeners
@@ -59,13 +74,13 @@ async def _work(control: socket.socket, decoder: Decoder, orders: Orders, log: L
         listener.sock.setblocking(False)
     solo = Solo(orders.config, listeners, Tally(orders.tally), log, batch=BATCH)
     solo.count_dropped(log)
-    pipe = trio.SocketStream(trio.socket.from_stdlib_socket(control.dup()))
-    async with pipe, trio.open_nursery() as nursery:
+    line = _Line(control)
+    async with line.stream, trio.open_nursery() as nursery:
         await nursery.start(_obey_signals, solo, nursery.cancel_scope)
-        nursery.start_soon(_obey_orders, pipe, decoder, solo, log)
+        nursery.start_soon(_obey_orders, line, decoder, solo, log)
         await nursery.start(_until_drained, solo, nursery.cancel_scope)
-        await _say(pipe, READY)
-        await _beat(pipe, solo)
+        await line.say(READY)
+        await _beat(line, solo)
 
 
 async def _until_drained(
@@ -87,17 +102,17 @@ async def _obey_signals(
                 solo.drain()
 
 
-async def _obey_orders(pipe: trio.SocketStream, decoder: Decoder, solo: Solo, log: Log) -> None:
+async def _obey_orders(line: _Line, decoder: Decoder, solo: Solo, log: Log) -> None:
     try:
-        async for data in pipe:
+        async for data in line.stream:
             for orders in decoder.feed(bytes(data)):
                 try:
                     await solo.reload(orders.config)
                 except OSError:
-                    await _say(pipe, REFUSED)
+                    await line.say(REFUSED)
                 else:
                     log.configure(orders.config.server)
-                    await _say(pipe, RELOADED)
+                    await line.say(RELOADED)
     except trio.BrokenResourceError:
         pass
     if not solo.draining:
@@ -105,19 +120,12 @@ async def _obey_orders(pipe: trio.SocketStream, decoder: Decoder, solo: Solo, lo
         solo.drain()
 
 
-async def _beat(pipe: trio.SocketStream, solo: Solo) -> None:
+async def _beat(line: _Line, solo: Solo) -> None:
     while True:
         await solo.turn()
         solo.sample()
-        await _say(pipe, BEAT)
+        await line.say(BEAT)
         await trio.sleep(BEAT_SECONDS)
-
-
-async def _say(pipe: trio.SocketStream, word: bytes) -> None:
-    try:
-        await pipe.send_all(word)
-    except trio.BrokenResourceError:
-        return  # nobody listens; the reading side finds out, and drains
 
 
 if __name__ == "__main__":
