@@ -1,10 +1,12 @@
-"""`swproxy serve` in processes of its own, as an operator runs it."""
+"""`swproxy serve` as a process of its own, for what a test can't do to itself."""
 
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,134 +14,114 @@ from typing import Any
 
 import trio
 
-from swproxy import sign_url
-from tests.wire import API_KEY, APP_ID, PATIENCE, SECRET, End
+from tests.wire import API_KEY, APP_ID, PATIENCE, SECRET, End, sign
 
-ROOT = Path(__file__).parent.parent
-
-_CONFIG = """
+LIMITS_AND_LISTENERS = """
 [server]
-listen = ["127.0.0.1:0"]
-admin_listen = "127.0.0.1:0"
+listen = ["unix:{directory}/public.sock"]
+admin_listen = "unix:{directory}/admin.sock"
 log_format = "json"
 {server}
 [limits]
 {limits}
 [upstream]
 private_networks = ["127.0.0.0/8"]
+{upstream}
+[apps.{app_id}]
+secrets = ["${{file:secret}}"]
+allow = ["*"]
+headers = {{ Authorization = "Bearer ${{file:key}}" }}
 """
-
-_APP = """
-secrets = ["{secret}"]
-allow = ["{allow}"]
-headers = {{ Authorization = "Bearer {key}" }}
-"""
-
-
-def write_app(work: Path, *, key: str = API_KEY, allow: str = "*", app: str = APP_ID) -> None:
-    """Write an application's file into the configuration in `work`."""
-    file = work / "apps" / f"{app}.toml"
-    file.write_text(_APP.format(secret=SECRET, key=key, allow=allow))
-    file.chmod(0o600)
 
 
 @dataclass
 class Daemon:
-    """A running `swproxy serve`; its log is in a file, unless a descriptor was given for it."""
+    """A running daemon; `output` is what it wrote, once it has ended."""
 
-    work: Path
+    directory: Path
     process: trio.Process
-    port: int = 0
-    admin_port: int = 0
     clients: list[End] = field(default_factory=list)
+    signatures: set[str] = field(default_factory=set)
+    output: bytes = b""
 
-    def events(self, event: str) -> list[Mapping[str, Any]]:
-        """Return what has been logged of a kind."""
-        lines = (self.work / "log").read_text().splitlines()
-        found = [json.loads(line) for line in lines if line.startswith("{")]
-        return [each for each in found if each["event"] == event]
-
-    async def wait_for(self, event: str, count: int = 1) -> list[Mapping[str, Any]]:
-        """Wait until an event has been logged `count` times."""
-        with trio.fail_after(PATIENCE):
-            while len(self.events(event)) < count:
-                await trio.sleep(0.02)
-        return self.events(event)
-
-    async def connect(self) -> End:
-        """Open a client connection, closed with the daemon at the latest."""
-        client = End(await trio.open_tcp_stream("127.0.0.1", self.port))
+    async def connect(self, name: str = "public") -> End:
+        """Open a connection to a listener."""
+        stream = await trio.open_unix_socket(str(self.directory / f"{name}.sock"))
+        client = End(stream)
         self.clients.append(client)
         return client
 
-    def request(self, url: str, *, headers: bytes = b"") -> bytes:
-        """Return a signed GET request."""
-        signed = sign_url(APP_ID, SECRET, "http://edge", url, 600, "GET")
-        target = signed.removeprefix("http://edge").encode()
-        return b"GET %b HTTP/1.1\r\nHost: edge\r\n%b\r\n" % (target, headers)
-
-    async def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
+    async def fetch(self, path: str) -> bytes:
         """Return what the admin listener answers."""
-        async with await trio.open_tcp_stream("127.0.0.1", self.admin_port) as stream:
-            end = End(stream)
-            await end.send(f"{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-            head, _, body = (await end.read_to_end()).decode().partition("\r\n\r\n")
-            return int(head.split(" ")[1]), body
+        client = await self.connect("admin")
+        await client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        return await client.read_to_end()
 
-    async def metric(self, name: str) -> float:
-        """Return a metric's value; `name` with its labels."""
-        _, text = await self.ask("/metrics")
-        found = [line for line in text.splitlines() if line.rpartition(" ")[0] == name]
-        return float(found[0].rpartition(" ")[2]) if found else 0.0
+    def request(
+        self, url: str, method: str = "GET", body: bytes = b"", *, body_signed: bool = False
+    ) -> bytes:
+        """Return a whole signed request."""
+        options = {"body": body} if body_signed else {}
+        signed = sign("http://127.0.0.1", url, method, **options)
+        self.signatures.add(signed.rpartition("X-Sw-Signature=")[2].partition("&")[0])
+        target = signed.removeprefix("http://127.0.0.1")
+        head = f"{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+        return head.encode() + body
 
-    def workers(self) -> list[int]:
-        """Return the process ids of the daemon's workers."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(child) for child in children.split()]
-
-    async def wait_ended(self) -> int:
-        """Return the exit code, once there is one."""
-        with trio.fail_after(PATIENCE):
-            return await self.process.wait()
+    def logged(self) -> list[dict[str, Any]]:
+        """Return the lines of the log, once the daemon has ended."""
+        return [json.loads(line) for line in self.output.splitlines()]
 
 
 @asynccontextmanager
 async def daemon(
-    work: Path,
+    directory: Path,
     *,
     server: str = "",
     limits: str = "",
-    allow: str = "*",
-    log: int | None = None,
-    environ: Mapping[str, str] | None = None,
+    upstream: str = "",
+    descriptors: int | None = None,
+    check: bool = True,
 ) -> AsyncIterator[Daemon]:
-    """Run the daemon with one application; `server` and `limits` are lines for those sections."""
-    (work / "apps").mkdir(parents=True)
-    config = work / "swproxy.toml"
-    config.write_text(_CONFIG.format(server=server, limits=limits))
-    write_app(work, allow=allow)
-    with (work / "log").open("wb") as file:
-        process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "swproxy.cli", "serve", "--config", str(config)],
-            stdin=subprocess.DEVNULL,
-            stderr=file if log is None else log,
-            cwd=ROOT,
-            env=environ,
+    """Run `swproxy serve` with an application of the tests; end it, and check that it ended well.
+
+    `server`, `limits` and `upstream` are lines of those sections, `descriptors` is RLIMIT_NOFILE.
+    """
+    (directory / "secret").write_text(SECRET)
+    (directory / "key").write_text(API_KEY)
+    for name in ("secret", "key"):
+        (directory / name).chmod(0o600)
+    config = directory / "swproxy.toml"
+    config.write_text(
+        LIMITS_AND_LISTENERS.format(
+            directory=directory, app_id=APP_ID, server=server, limits=limits, upstream=upstream
         )
-    running = Daemon(work, process)
-    try:
-        if log is None:
-            (serving,) = await running.wait_for("serving")
-            running.port = int(serving["listen"][0].rpartition(":")[2])
-            running.admin_port = int(serving["admin"][0].rpartition(":")[2])
-        yield running
-    finally:
-        for client in running.clients:
-            await client.aclose()
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            process.send_signal(signal.SIGTERM)
-        with trio.CancelScope(shield=True), trio.move_on_after(PATIENCE):
-            await process.wait()
-        if process.returncode is None:
-            process.kill()
+    )
+    program = "from swproxy.cli import main; main()"
+    command = [sys.executable, "-c", program, "serve", "--config", str(config)]
+    if descriptors is not None:
+        command = ["sh", "-c", f"ulimit -n {descriptors}; exec {shlex.join(command)}"]
+    log = directory / "output"
+    with log.open("wb") as output:
+        process = await trio.lowlevel.open_process(
+            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"CI": ""}
+        )
+        running = Daemon(directory, process)
+        try:
+            with trio.fail_after(PATIENCE):
+                while not (directory / "public.sock").is_socket():
+                    assert process.poll() is None, log.read_text()
+                    await trio.sleep(0.01)
+            yield running
+        finally:
+            with trio.CancelScope(shield=True):
+                for client in running.clients:
+                    await client.aclose()
+                process.send_signal(signal.SIGINT)
+                with trio.move_on_after(PATIENCE):
+                    await process.wait()
+                process.kill()
+                await process.wait()
+            running.output = log.read_bytes()
+    if check:
+        assert process.returncode == 0, running.output

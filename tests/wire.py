@@ -297,6 +297,12 @@ class Recorder:
         return self.records
 
 
+def sign(host: str, url: str, method: str = "GET", **options: Any) -> str:
+    """Return a URL signed for the tests' application."""
+    arguments: dict[str, Any] = {"id": APP_ID, "secret": SECRET, "expiry": 600} | options
+    return sign_url(host=host, proxy_url=url, method=method, **arguments)
+
+
 @dataclass
 class Proxy:
     """A running swproxy."""
@@ -335,8 +341,7 @@ class Proxy:
 
     def sign(self, url: str, method: str = "GET", **options: Any) -> str:
         """Return a signed URL for `url`."""
-        arguments: dict[str, Any] = {"id": APP_ID, "secret": SECRET, "expiry": 600} | options
-        signed = sign_url(host=self.url, proxy_url=url, method=method, **arguments)
+        signed = sign(self.url, url, method, **options)
         self.signatures.add(signed.rpartition("X-Sw-Signature=")[2].partition("&")[0])
         return signed
 
