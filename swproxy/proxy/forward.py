@@ -121,9 +121,10 @@ class Forward:
         """Send the request over `upstream`, relay its answer, and keep or close the connection."""
         self._sent = False
         reusable = False
-        head = self._request_head()
-        head_end = upstream.stream.sent + len(head)
+        head_end = upstream.stream.sent
         try:
+            head = self._request_head()
+            head_end += len(head)
             if self._upload.whole is not None:
                 await self._send(upstream, head + self._upload.whole)
                 self._sent = True
