@@ -45,7 +45,7 @@ class Stage:
     def put_in(self, text: str) -> str:
         """Put in what the reader has: the API with its key and model, and ports 3000 and 8000."""
         for here, there in (
-            ("https://api.openai.com", f"https://127.0.0.1:{self.model_port}"),
+            ("//api.openai.com", f"//127.0.0.1:{self.model_port}"),
             ("gpt-5-mini", MODEL_NAME),
             ("sk-...", API_KEY),
             ("127.0.0.1:3000", f"127.0.0.1:{self.swproxy_port}"),
