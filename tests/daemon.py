@@ -20,7 +20,7 @@ LIMITS_AND_LISTENERS = """
 [server]
 listen = ["unix:{directory}/public.sock"]
 admin_listen = "unix:{directory}/admin.sock"
-log_format = "json"
+log_format = "{log_format}"
 {server}
 [limits]
 {limits}
@@ -81,7 +81,7 @@ async def daemon(
     limits: str = "",
     upstream: str = "",
     descriptors: int | None = None,
-    check: bool = True,
+    log_format: str = "json",
 ) -> AsyncIterator[Daemon]:
     """Run `swproxy serve` with an application of the tests; end it, and check that it ended well.
 
@@ -94,7 +94,12 @@ async def daemon(
     config = directory / "swproxy.toml"
     config.write_text(
         LIMITS_AND_LISTENERS.format(
-            directory=directory, app_id=APP_ID, server=server, limits=limits, upstream=upstream
+            directory=directory,
+            app_id=APP_ID,
+            log_format=log_format,
+            server=server,
+            limits=limits,
+            upstream=upstream,
         )
     )
     program = "from swproxy.cli import main; main()"
@@ -123,5 +128,4 @@ async def daemon(
                 process.kill()
                 await process.wait()
             running.output = log.read_bytes()
-    if check:
-        assert process.returncode == 0, running.output
+    assert process.returncode == 0, running.output

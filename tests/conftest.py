@@ -1,0 +1,43 @@
+"""For the whole run: options, and a search for secrets in all that tests have printed."""
+
+import pytest
+
+from tests.wire import reveals
+
+_found: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what takes longer than a suite should."""
+    group = parser.getgroup("swproxy")
+    group.addoption(
+        "--soak",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long the soak test lasts; 600 before a release (default: 10)",
+    )
+    group.addoption(
+        "--thorough",
+        action="store_true",
+        help="run what takes long or needs many descriptors: ten thousand idle connections",
+    )
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Search what a test and the proxy in it wrote to its streams and to logging."""
+    for title, text in report.sections:
+        if reveals(text.encode()):
+            _found.append(f"{report.nodeid}: {title}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run in which a secret was printed, tracebacks and warnings of the proxy included."""
+    if _found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say where."""
+    for place in _found:
+        terminalreporter.write_line(f"SECRET PRINTED: {place}", red=True)
