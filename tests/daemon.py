@@ -58,7 +58,7 @@ class Daemon:
         return await client.read_to_end()
 
     def request(
-        self, url: str, method: str = "GET", body: bytes = b"", *, body_signed: bool = False
+        self, url: str, method: str = "GET", *, body: bytes = b"", body_signed: bool = False
     ) -> bytes:
         """Return a whole signed request."""
         options = {"body": body} if body_signed else {}
@@ -71,6 +71,15 @@ class Daemon:
     def logged(self) -> list[dict[str, Any]]:
         """Return the lines of the log, once the daemon has ended."""
         return [json.loads(line) for line in self.output.splitlines()]
+
+
+async def _listens(path: Path) -> bool:
+    try:
+        stream = await trio.open_unix_socket(str(path))
+    except OSError:
+        return False
+    await stream.aclose()
+    return True
 
 
 @asynccontextmanager
@@ -114,7 +123,7 @@ async def daemon(
         running = Daemon(directory, process)
         try:
             with trio.fail_after(PATIENCE):
-                while not (directory / "public.sock").is_socket():
+                while not await _listens(directory / "public.sock"):
                     assert process.poll() is None, log.read_text()
                     await trio.sleep(0.01)
             yield running

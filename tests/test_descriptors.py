@@ -53,7 +53,7 @@ async def test_without_descriptors_requests_are_refused_and_later_served_again(
         assert answer.headers["retry-after"] == "1"
         # A large signed body has no file to wait in.
         body = b"x" * 200_000
-        large = served.request(server.url, "POST", body, body_signed=True)
+        large = served.request(server.url, "POST", body=body, body_signed=True)
         refused = await ask(waiting[0], large)
         assert refused.status == 503
         assert b'"body-buffer-full"' in refused.body

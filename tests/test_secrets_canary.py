@@ -60,7 +60,7 @@ async def provoke(served: Daemon, url: str, port: int) -> bytes:
         served.request(f"https://127.0.0.1:{port}/"),
         served.request("http://10.0.0.1/"),
         served.request("http://missing.invalid/"),
-        served.request(url + "/", "POST", b"hello", body_signed=True)[:-1] + b"!",
+        served.request(url + "/", "POST", body=b"hello", body_signed=True)[:-1] + b"!",
     ]
     received = b""
     for request in requests:

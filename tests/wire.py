@@ -131,6 +131,11 @@ class End:
         length = int(rest.split(b"\r\n")[0]) if found else 0
         return head, await self.read_exactly(length)
 
+    def forget(self) -> None:
+        """Drop what was received and taken: for traffic without end."""
+        del self.received[: self._taken]
+        self._taken = 0
+
     async def wait_closed(self) -> str:
         """Wait until the peer is gone; return "closed" or "reset"."""
         try:

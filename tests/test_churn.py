@@ -1,0 +1,128 @@
+"""Thousands of clients that leave at random moments leave nothing behind: a proxy that works."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.daemon import daemon
+from tests.traffic import Traffic, serve_mixed
+from tests.wire import End, Proxy, open_descriptors, proxy, upstream
+
+BRIEFLY = {"idle_connection_seconds": 0.05}
+"""So that idle upstream connections are gone soon after the last request."""
+
+
+class Signer:
+    """The proxy's own requests, whose wires are kept only as long as needed."""
+
+    def __init__(self, swproxy: Proxy) -> None:
+        self._swproxy = swproxy
+
+    def request(
+        self, url: str, method: str = "GET", *, body: bytes = b"", body_signed: bool = False
+    ) -> bytes:
+        target = self._swproxy.target(url, method, **({"body": body} if body_signed else {}))
+        head = f"{method} {target.decode()} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}"
+        return head.encode() + b"\r\n\r\n" + body
+
+
+async def test_churn_leaves_nothing_behind(request: pytest.FixtureRequest) -> None:
+    each = 400 if request.config.getoption("thorough") else 40
+    async with AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(upstream(serve_mixed, tls=tls)) for tls in (False, True)
+        ]
+        swproxy = await stack.enter_async_context(proxy(upstream=BRIEFLY))
+
+        async def connect() -> End:
+            client = await swproxy.connect()
+            swproxy.clients.remove(client)  # or thousands would be kept to the end
+            return client
+
+        for server in servers:
+            assert (await swproxy.ask(server.url + "/ok")).body == b"ok"
+        await swproxy.clients.pop().aclose()
+        await swproxy.clients.pop().aclose()
+        for server in servers:
+            await server.wait_all_closed()
+        await _at_rest(swproxy)
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        descriptors = open_descriptors()
+
+        traffic = Traffic(connect, Signer(swproxy), servers)
+        await traffic.run(25, requests=each)
+
+        assert traffic.counts.total() == 25 * each
+        for server in servers:
+            await server.wait_all_closed()
+        await _at_rest(swproxy)
+        with trio.fail_after(10):
+            while trio.lowlevel.current_statistics().tasks_living > tasks:
+                await trio.sleep(0.01)
+        assert open_descriptors() == descriptors
+        for server in servers:
+            assert (await swproxy.ask(server.url + "/ok")).body == b"ok"
+
+
+async def _at_rest(swproxy: Proxy) -> None:
+    """Wait until every request that began has been recorded, and its connection is over."""
+    before = -1
+    with trio.fail_after(10):
+        while before != (before := open_descriptors()):
+            await trio.sleep(0.05)
+
+
+async def test_soak(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Mixed traffic for `--soak` seconds against a daemon: all ends as it began."""
+    seconds: float = request.config.getoption("soak")
+    async with AsyncExitStack() as stack:
+        # TLS to an upstream that the daemon trusts needs the tests' authority in a file.
+        servers = [await stack.enter_async_context(upstream(serve_mixed)) for _ in range(2)]
+        served = await stack.enter_async_context(
+            daemon(tmp_path, upstream="idle_connection_seconds = 0.2", server="access_log = false")
+        )
+
+        async def connect() -> End:
+            client = await served.connect()
+            served.clients.remove(client)
+            return client
+
+        def resident() -> int:
+            status = Path(f"/proc/{served.process.pid}/status").read_text()
+            return int(status.partition("VmRSS:")[2].split()[0])
+
+        def descriptors() -> int:
+            return sum(1 for _ in Path(f"/proc/{served.process.pid}/fd").iterdir())
+
+        client = await connect()
+        await client.send(served.request(servers[0].url + "/ok"))
+        assert (await client.read_response()).body == b"ok"
+        await client.aclose()
+        await servers[0].wait_all_closed()
+        open_before = descriptors()
+        traffic = Traffic(connect, served, servers)
+        with trio.move_on_after(seconds / 2):
+            await traffic.run(20)
+        halfway = resident()
+        with trio.move_on_after(seconds / 2):
+            await traffic.run(20)
+        for server in servers:
+            await server.wait_all_closed()
+        with trio.fail_after(20):
+            while descriptors() > open_before:
+                await trio.sleep(0.05)
+        assert descriptors() == open_before
+        # Kilobytes; a leak of 100 bytes a request would show in ten minutes.
+        assert resident() < halfway + 4096
+        assert min(traffic.counts.values()) > 10 * seconds
+        metrics = (await served.fetch("/metrics")).decode()
+        assert _gauge(metrics, "swproxy_active_streams") == 0
+    assert not [line for line in served.logged() if line["level"] == "error"]
+
+
+def _gauge(metrics: str, name: str) -> float:
+    lines = [line for line in metrics.splitlines() if line.startswith(name)]
+    assert lines, metrics
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
