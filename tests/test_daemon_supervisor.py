@@ -91,3 +91,28 @@ async def test_a_worker_that_dies_again_is_replaced_later(
         assert pauses == [0.0, 0.1, 0.3, 0.3]
         supervisor.drain()
     close_listeners(listeners)
+
+
+async def test_a_reload_that_a_worker_refuses_is_taken_back(
+    log: Log, events: Events, tmp_path: Path
+) -> None:
+    listeners = open_listeners([TcpAddress("127.0.0.1", 0)])
+    supervisor = Supervisor(Config(), listeners, 2, log)
+    nowhere = tmp_path / "missing.pem"
+    tls = Server.model_construct(
+        **dict(Server()) | {"tls_certificate": nowhere, "tls_key": nowhere}
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        with pytest.raises(OSError, match="could not use"):
+            await supervisor.reload(Config(server=tls))
+        with trio.fail_after(PATIENCE):
+            await supervisor.reload(Config())
+        # The listeners speak plain HTTP as before.
+        stream = await trio.open_tcp_stream(*listeners[0].sock.getsockname())
+        async with stream:
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await stream.receive_some(20)).startswith(b"HTTP/1.1 400 ")
+        supervisor.drain()
+    assert events.of("worker-died") == []
+    close_listeners(listeners)

@@ -50,9 +50,20 @@ class _Child:
     process: trio.Process
     pipe: trio.SocketStream
     ready: trio.Event = field(default_factory=trio.Event)
+    config: Config | None = None
+    """what it has been told last"""
+    speaking: trio.Lock = field(default_factory=trio.Lock)
     answer: bytes = b""
     answered: trio.Event = field(default_factory=trio.Event)
     beaten: float = field(default_factory=trio.current_time)
+
+    async def tell(self, orders: Orders) -> None:
+        """Send orders; to one that is gone they don't matter any more."""
+        async with self.speaking:
+            self.config = orders.config
+            self.answered = trio.Event()
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.pipe.send_all(pack(orders))
 
 
 class Supervisor:
@@ -104,18 +115,25 @@ class Supervisor:
             listener.close()
 
     async def reload(self, config: Config) -> None:
-        """Give every worker another configuration. Raises OSError when one cannot use it."""
-        self._config = config
+        """Give every worker another configuration, or none.
+
+        Raises OSError when one of them cannot use it; the others have gone back by then.
+        """
+        old, self._config = self._config, config
+        if not await self._tell_all():
+            self._config = old
+            await self._tell_all()
+            raise OSError(0, "a worker could not use the configuration")
+
+    async def _tell_all(self) -> bool:
+        """Tell the workers that are up; tell whether all have followed."""
         asked = [child for child in self._children if child is not None and child.ready.is_set()]
         for child in asked:
-            child.answered = trio.Event()
-            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await child.pipe.send_all(pack(Orders(config)))
+            await child.tell(Orders(self._config))
         with trio.move_on_after(_RELOAD_SECONDS) as scope:
             for child in asked:
                 await child.answered.wait()
-        if scope.cancelled_caught or any(child.answer == REFUSED for child in asked):
-            raise OSError(0, "a worker could not use the configuration")
+        return not scope.cancelled_caught and all(child.answer != REFUSED for child in asked)
 
     async def turn(self) -> None:
         """Return once this process's event loop has gone round; workers are watched apart."""
@@ -194,9 +212,10 @@ class Supervisor:
     async def _order(self, index: int, child: _Child) -> None:
         """Tell a new worker what to do."""
         listeners = tuple((each.sock.fileno(), each.own) for each in self._listeners)
-        orders = Orders(self._config, str(index), listeners, self._memory[index])
-        with contextlib.suppress(trio.BrokenResourceError):
-            await child.pipe.send_all(pack(orders))
+        await child.tell(Orders(self._config, str(index), listeners, self._memory[index]))
+        await child.ready.wait()
+        if child.config is not self._config:  # there was a reload while it was starting
+            await child.tell(Orders(self._config))
 
     async def _hear(self, index: int, child: _Child) -> None:
         """Take note of what a worker says."""
