@@ -40,9 +40,14 @@ def openai_package(request: pytest.FixtureRequest) -> Path:
     if not (installed / "index.mjs").exists():
         npm = Path(sys.executable).parent / "npm"
         done = subprocess.run(
-            [npm, "install", "--no-audit", "--no-fund", "--silent", "openai@6"],
+            [npm, "install", "--no-audit", "--no-fund", "--loglevel=error", "openai@6"],
             cwd=home,
-            env={**os.environ, "PATH": f"{npm.parent}:{os.environ['PATH']}"},
+            env={
+                **os.environ,
+                "PATH": f"{npm.parent}:{os.environ['PATH']}",
+                # As pip does: a network that reads along has its authority there.
+                "NODE_OPTIONS": "--use-system-ca",
+            },
             capture_output=True,
             text=True,
             check=False,
