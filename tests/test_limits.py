@@ -258,3 +258,30 @@ async def test_unknown_application_and_wrong_secret_are_told_alike() -> None:
         assert answers[0] == answers[1] == answers[2]
         assert answers[0][0] == 400
         assert server.connections == []
+
+
+async def test_an_answer_that_began_in_time_runs_on_when_its_url_expires() -> None:
+    expired = trio.Event()
+
+    async def stream(end: End) -> None:
+        await end.read_head()
+        await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+        await expired.wait()
+        await end.send(b"world")
+        await end.wait_closed()
+
+    async with upstream(stream) as server, proxy() as swproxy:
+        client = await swproxy.connect()
+        began = datetime.now(UTC)
+        # Dates have whole seconds: it is over in one to two.
+        request = swproxy.request(server.url, expiry=2, datetime_override=began)
+        await client.send(request)
+        await client.read_until(b"hello")
+        while datetime.now(UTC) < began + timedelta(seconds=2):
+            await trio.sleep(0.1)
+        other = await swproxy.connect()
+        await other.send(request)
+        answer = await other.read_response()
+        assert (answer.status, b'"expired"' in answer.body) == (400, True)
+        expired.set()
+        assert await client.read_exactly(5) == b"world"
