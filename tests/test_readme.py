@@ -237,7 +237,7 @@ def test_the_problem_shown_is_one() -> None:
 
 def test_the_bench_starts() -> None:
     commands = block("bench").splitlines()
-    assert re.fullmatch(r"\.venv/bin/pip install '\.\[bench\]'", commands[0])
+    assert re.fullmatch(r"\.venv/bin/pip install --quiet '\.\[bench\]'", commands[0])
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "bench" in extras["optional-dependencies"]
     [program, *arguments] = commands[1].split()

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from swproxy.daemon import serving
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import Metrics
 from swproxy.daemon.tally import Tally
 from swproxy.policy.config import Server
 from swproxy.policy.headers import downstream_headers, upstream_headers
 from swproxy.policy.problems import PROBLEMS
+from swproxy.proxy.body import GRACE_SECONDS, MEMORY_BYTES, MIN_RATE
+from swproxy.proxy.pump import BUFFER_SIZE
 from swproxy.proxy.record import Record
 from tests.readme import README, ROOT
 from tests.reference import (
@@ -144,6 +147,19 @@ def test_codes_named_in_the_pages_exist() -> None:
     shape = re.compile(r"`((?:signature|signed|destination|parameter|date|body)-[a-z-]+)`")
     for page in (README, REFERENCE):
         assert set(shape.findall(page.read_text())) <= set(PROBLEMS)
+
+
+def test_what_one_client_may_take_is_what_the_code_lets_it() -> None:
+    text = README.read_text()
+    section = " ".join(text[text.index("### What one client may take") :].split())
+    section = section[: section.index("## Performance")]
+    for stated in (
+        f"one buffer of {BUFFER_SIZE // 1024} KiB",
+        f"at {MIN_RATE // 1024} KiB a second after the first {GRACE_SECONDS:.0f} seconds",
+        f"{MEMORY_BYTES // 1024} KiB of it in memory",
+        f"at most {serving._SPOOLED_AT_ONCE} times `limits.signed_body_bytes`",
+    ):
+        assert stated in section, stated
 
 
 def listed(start: str) -> list[str]:
