@@ -13,6 +13,9 @@ if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-[ -x .venv/bin/python ] || python3 -m venv .venv
+if [ ! -x .venv/bin/python ]; then
+    echo "Installing swproxy into .venv, which takes half a minute."
+    python3 -m venv .venv
+fi
 .venv/bin/pip install --quiet .
 exec .venv/bin/swproxy demo "$@"
