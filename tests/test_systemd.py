@@ -128,7 +128,11 @@ class Client:
         )
         answer = HTTPResponse(connection)
         connection.close()  # the answer holds on to it
-        answer.begin()
+        try:
+            answer.begin()
+        except BaseException:
+            answer.close()
+            raise
         return answer
 
     def get(self, upstream: Upstream, app: str) -> tuple[int, bytes]:
@@ -201,7 +205,7 @@ def test_the_guide_leads_to_a_serving_unit(host: SystemdHost, upstream: Upstream
     user = host.run("stat", "-c", "%U", f"/proc/{main_pid(host)}").strip()
     assert user == "swproxy"
     wait_until(lambda: "serving: " in host.show("swproxy.service", "StatusText"))
-    assert "2 applications" in host.show("swproxy.service", "StatusText")
+    assert "applications 2" in host.show("swproxy.service", "StatusText")
     # Neither command lines nor environments of any process tell a secret.
     told = host.run("sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'")
     assert "swproxy.cli" in told
@@ -319,7 +323,7 @@ def test_a_stop_waits_for_a_stream(host: SystemdHost, upstream: Upstream) -> Non
     assert stream.read(5) == b"first"
     host.run("systemctl", "stop", "--no-block", "swproxy.service")
     host.wait_for("swproxy.service", ActiveState="deactivating")
-    wait_until(lambda: "draining: 1 streams" in host.show("swproxy.service", "StatusText"))
+    wait_until(lambda: "draining: streams 1" in host.show("swproxy.service", "StatusText"))
     assert Client(host).admin("/readyz") == (503, "draining\n")
     upstream.go_on.set()
     assert stream.read() == b"-last"

@@ -66,7 +66,6 @@ class Control:
         self._log = log
         self._notifier = notifier
         self._failed = ""
-        self._ended_early = False
 
     async def obey(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
         """Obey signals until cancelled; cancel `scope` when everything has to end now."""
@@ -144,10 +143,10 @@ class Control:
     def _status(self) -> str:
         state = "draining" if self._controlled.draining else "serving"
         return (
-            f"{self._failed}{state}: {self._streams()} streams,"
-            f" {self._sum('swproxy_connections')} connections,"
-            f" {self._sum('swproxy_requests_total')} requests since the start,"
-            f" {len(self._config.apps)} applications"
+            f"{self._failed}{state}: streams {self._streams()},"
+            f" connections {self._sum('swproxy_connections')},"
+            f" requests {self._sum('swproxy_requests_total')},"
+            f" applications {len(self._config.apps)}"
         )
 
 
