@@ -141,14 +141,18 @@ class Tunnel:
 
     async def _wait_for_alarm(self) -> None:
         """Return when the tunnel is to be ended from here, with the reason in `closed_here`."""
+        idle_at = trio.current_time() + self._idle_seconds
         while not self.closed_here:
-            idle_at = max(self.down.moved, self.up.moved) + self._idle_seconds
             with trio.CancelScope(deadline=min(idle_at, self._drained_at)) as self._alarm:
                 await trio.sleep_forever()
             now = trio.current_time()
+            idle_at = max(self.down.moved, self.up.moved) + self._idle_seconds
             if now >= self._drained_at:
                 self.closed_here = "The server is going down."
-            elif now >= max(self.down.moved, self.up.moved) + self._idle_seconds:
+            elif self.down.pending or self.up.pending:
+                # Somebody does not take what has come: the flow's own deadline is about that.
+                idle_at = now + self._idle_seconds
+            elif now >= idle_at:
                 self.closed_here = f"Nothing came from either side for {self._idle_seconds:g} s."
 
     async def _say_goodbye(self) -> None:

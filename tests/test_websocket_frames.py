@@ -1,0 +1,83 @@
+"""The frame tracker, held against frames that a real library wrote, cut at every place."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Close, Frame, Opcode
+from websockets.streams import StreamReader
+
+from swproxy.proxy.frames import FrameTracker, going_away
+
+Shape = tuple[Opcode, int, bool]
+
+FRAMES = st.tuples(
+    st.sampled_from([Opcode.CONT, Opcode.TEXT, Opcode.BINARY, Opcode.PING, Opcode.PONG]),
+    st.sampled_from([0, 1, 125, 126, 127, 65535, 65536]),
+    st.booleans(),
+)
+
+
+def written(shape: Shape, *, mask: bool) -> bytes:
+    opcode, size, final = shape
+    if opcode in (Opcode.PING, Opcode.PONG):
+        return Frame(opcode, bytes(min(size, 125))).serialize(mask=mask)
+    return Frame(opcode, bytes(size), final).serialize(mask=mask)
+
+
+@given(st.lists(FRAMES, max_size=5), st.booleans(), st.data())
+def test_boundaries_are_found_however_the_frames_are_cut(
+    frames: list[Shape], mask: bool, data: st.DataObject
+) -> None:
+    pieces = [written(frame, mask=mask) for frame in frames]
+    whole = b"".join(pieces)
+    ends = {0}
+    for piece in pieces:
+        ends.add(max(ends) + len(piece))
+    cuts = data.draw(st.lists(st.integers(0, len(whole)), max_size=20))
+    near = [min(len(whole), max(0, end + step)) for end in ends for step in range(-2, 15)]
+    tracker = FrameTracker()
+    position = 0
+    for cut in sorted({*cuts, *near, len(whole)}):
+        if cut == position:
+            continue
+        part = memoryview(whole)[position:cut]
+        assert tracker.feed(part) is part
+        assert tracker.at_boundary == (cut in ends)
+        position = cut
+    assert not tracker.closing
+    assert not tracker.ended
+
+
+@given(st.lists(FRAMES, max_size=3), st.booleans())
+def test_a_close_frame_is_noticed(frames: list[Shape], mask: bool) -> None:
+    before = b"".join(written(frame, mask=mask) for frame in frames)
+    close = Frame(Opcode.CLOSE, Close(1000, "bye").serialize()).serialize(mask=mask)
+    tracker = FrameTracker()
+    for start in range(0, len(before), 1021):
+        tracker.feed(before[start : start + 1021])
+    assert not tracker.closing
+    tracker.feed(close)
+    assert tracker.closing
+    assert tracker.at_boundary
+
+
+def test_any_bytes_are_followed_without_complaint() -> None:
+    tracker = FrameTracker()
+    tracker.feed(b"\xff\xff" + b"\xff" * 8)  # a length that no frame may have
+    assert not tracker.at_boundary
+    tracker.feed(b"x" * 100000)
+    assert not tracker.at_boundary
+    tracker.eof()
+    assert tracker.ended
+
+
+def test_what_is_said_at_the_end_is_a_close_frame_with_1001() -> None:
+    for masked in (False, True):
+        reader = StreamReader()
+        reader.feed_data(going_away(masked=masked))
+        with pytest.raises(StopIteration) as whole:
+            next(Frame.parse(reader.read_exact, mask=masked))
+        frame = whole.value.value
+        assert frame.opcode is Opcode.CLOSE
+        assert Close.parse(frame.data).code == 1001
+    assert going_away(masked=True) != going_away(masked=True)  # section 5.3: unpredictable
