@@ -209,7 +209,7 @@ class TestDeployment:
             command.replace("install swproxy", "install .") for command in run
         ]
 
-    @pytest.mark.parametrize("name", ["deploy", "nginx", "operate"])
+    @pytest.mark.parametrize("name", ["deploy", "nginx", "operate", "key"])
     def test_what_it_names_is_there(self, name: str) -> None:
         text = block(name)
         for path in re.findall(r"systemd/[\w.*-]+", text.replace("/systemd/system/", "")):
@@ -220,6 +220,11 @@ class TestDeployment:
         for port in re.findall(r"127\.0\.0\.1:(\d+)", text):
             admin = (ROOT / "systemd" / "swproxy-admin.socket").read_text()
             assert f"ListenStream=127.0.0.1:{port}\n" in admin
+
+    def test_a_key_is_replaced_as_it_was_installed(self) -> None:
+        [install, reload] = commands(block("key"))
+        assert install.replace("$NEW_KEY", "$OPENAI_API_KEY") in commands(block("deploy"))
+        assert reload in block("operate")
 
     def test_nginx_s_site_gets_the_name(self, tmp_path: Path) -> None:
         """The very commands, with another place for /etc and without nginx's part."""
