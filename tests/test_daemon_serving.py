@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 import trio
 
 from swproxy.daemon.listeners import Listener, close_listeners, open_listeners
@@ -14,6 +15,7 @@ from swproxy.daemon.serving import Service
 from swproxy.policy.config import Config, Limits, Server
 from swproxy.policy.config import Upstream as UpstreamSection
 from swproxy.policy.listen import TcpAddress, UnixAddress
+from swproxy.proxy.connection import Connection
 from tests.wire import PATIENCE, End, Recorder, authority
 
 
@@ -21,6 +23,7 @@ from tests.wire import PATIENCE, End, Recorder, authority
 class Running:
     service: Service
     listeners: list[Listener]
+    recorder: Recorder
 
     async def connect(self, index: int = 0) -> trio.SocketStream:
         sock = socket.socket(self.listeners[index].sock.family)
@@ -32,7 +35,8 @@ class Running:
 @asynccontextmanager
 async def service(config: Config, *more: UnixAddress) -> AsyncIterator[Running]:
     listeners = open_listeners([TcpAddress("127.0.0.1", 0), *more])
-    running = Running(Service(config, listeners, Recorder()), listeners)
+    recorder = Recorder()
+    running = Running(Service(config, listeners, recorder), listeners, recorder)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(running.service.run)
@@ -154,3 +158,25 @@ async def test_a_drain_ends_the_service() -> None:
         running.drain()
         assert running.draining
     assert listeners[0].sock.fileno() == -1
+
+
+async def test_a_fault_in_one_connection_leaves_the_others_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with service(Config()) as running:
+        healthy = End(await running.connect())
+        await until(running.service, 1)
+
+        async def fail(self: Connection) -> None:
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Connection, "serve", fail)
+            struck = End(await running.connect())
+            assert await struck.wait_closed() == "closed"
+        await healthy.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await healthy.read_response()).status == 400
+        (fault,) = running.recorder.faults
+        assert isinstance(fault, ZeroDivisionError)
+        await healthy.aclose()
+        await struck.aclose()

@@ -21,13 +21,20 @@ _PLAIN = "text/plain; charset=utf-8"
 
 
 class Admin:
-    """Answers for a process: `tallies` gives its numbers, `not_ready` why it isn't ready or ""."""
+    """Answers for a process: `tallies` gives its numbers, `not_ready` why it isn't ready or "".
+
+    `crashed` is told of faults, which must not end the process that is asked about.
+    """
 
     def __init__(
-        self, tallies: Callable[[], Sequence[Tally]], not_ready: Callable[[], str]
+        self,
+        tallies: Callable[[], Sequence[Tally]],
+        not_ready: Callable[[], str],
+        crashed: Callable[[BaseException], None],
     ) -> None:
         self._tallies = tallies
         self._not_ready = not_ready
+        self._crashed = crashed
         self._places = trio.CapacityLimiter(_MOST_AT_ONCE)
 
     async def serve(self, listeners: Sequence[Listener]) -> None:
@@ -46,6 +53,8 @@ class Admin:
                     await self._serve_request(stream)
         except (trio.BrokenResourceError, h11.RemoteProtocolError):
             pass  # whoever asked has gone, or does not speak HTTP
+        except Exception as error:  # noqa: BLE001 - see the class
+            self._crashed(error)
         finally:
             await trio.aclose_forcefully(stream)
 

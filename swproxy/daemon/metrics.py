@@ -16,7 +16,7 @@ from typing import Literal
 from swproxy.daemon.tally import Key, Tally
 from swproxy.proxy.record import Record
 
-__all__ = ["FAMILIES", "Family", "Metrics"]
+__all__ = ["FAMILIES", "Family", "Metrics", "clear_gauges"]
 
 _FIRST_BYTE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _DURATION = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
@@ -71,6 +71,13 @@ FAMILIES: Mapping[str, Family] = {
 _KINDS = ("http", "websocket")
 
 
+def clear_gauges(tally: Tally) -> None:
+    """Forget what a worker that is gone had open; what it has counted stays."""
+    for slot, key in enumerate(tally.keys()):
+        if FAMILIES[key[0]].kind == "gauge":
+            tally.values[slot] = 0
+
+
 class _Histogram:
     """A histogram's slots: one for each bound, one for what lies above them, and the sum."""
 
@@ -104,8 +111,7 @@ class Metrics:
         self._connections = tally.slot(("swproxy_connections",))
         self._faults = tally.slot(("swproxy_faults_total",))
         self._dropped = tally.slot(("swproxy_log_lines_dropped_total",))
-        for slot in (*self._streams.values(), self._idle, self._active, self._connections):
-            self._values[slot] = 0  # of a worker that died in this one's place
+        clear_gauges(tally)
 
     def began(self, record: Record) -> None:
         """Count an answer that is being relayed."""

@@ -165,7 +165,7 @@ class Service:
     def _make_room(self) -> bool:
         """Ask an idle connection to close."""
         for connection in self.worker.connections:
-            if connection.idle:
+            if connection.idle and not connection.draining:
                 connection.dismiss()
                 return True
         return False
@@ -202,6 +202,9 @@ class Service:
             await connection.serve()
         except (httpcore.ConnectError, httpcore.ConnectTimeout, OSError):
             sock.close()  # it never got as far as a request
+        except Exception as error:  # noqa: BLE001 - a fault in one must not end the others
+            self.worker.observer.crashed(error)
+            sock.close()
         except BaseException:
             sock.close()
             raise

@@ -35,7 +35,8 @@ class Solo:
     ) -> None:
         self.tally = tally
         self.metrics = Metrics(tally)
-        self.service = Service(config, listeners, Observers(self.metrics, observer), batch=batch)
+        self._observer = Observers(self.metrics, observer)
+        self.service = Service(config, listeners, self._observer, batch=batch)
 
     @property
     def draining(self) -> bool:
@@ -80,7 +81,7 @@ class Solo:
             return "draining" if self.draining else ""
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Admin(self.tallies, not_ready).serve, admin)
+            nursery.start_soon(Admin(self.tallies, not_ready, self._observer.crashed).serve, admin)
             await nursery.start(self._serve, nursery.cancel_scope)
             task_status.started()
 

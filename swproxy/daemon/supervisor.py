@@ -26,6 +26,7 @@ from swproxy.daemon import activation, notify
 from swproxy.daemon.admin import Admin
 from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
+from swproxy.daemon.metrics import clear_gauges
 from swproxy.daemon.orders import BEAT, READY, REFUSED, RELOADED, Orders, pack
 from swproxy.daemon.tally import Tally, shared_memory
 from swproxy.policy.config import Config
@@ -39,6 +40,7 @@ _BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _SETTLED_SECONDS = 60.0
 """A worker that has lived so long has got over what killed the one before it."""
 
+_WATCH_SECONDS = 0.5
 _KILL_SECONDS = 3.0
 _RELOAD_SECONDS = 30.0
 
@@ -96,7 +98,7 @@ class Supervisor:
     ) -> None:
         """Supervise until all workers have drained, or until cancelled: then they end at once."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Admin(self.tallies, self._not_ready).serve, admin)
+            nursery.start_soon(Admin(self.tallies, self._not_ready, self._log.crashed).serve, admin)
             async with trio.open_nursery() as workers:
                 for index in range(len(self._children)):
                     workers.start_soon(self._keep, index)
@@ -190,6 +192,7 @@ class Supervisor:
             child.answered.set()
             with trio.CancelScope(shield=True):
                 await _end(process)
+            clear_gauges(self._tallies[index])
         return reason or _ending(process.returncode)
 
     async def _spawn(self, index: int, control: int) -> trio.Process:
@@ -235,11 +238,16 @@ class Supervisor:
 
     async def _watch(self, child: _Child, scope: trio.CancelScope) -> None:
         """Give up a worker that does not beat any more."""
+        looked = trio.current_time()
         while True:
-            late = trio.current_time() - child.beaten - self._hung_seconds
-            if late >= 0:
+            await trio.sleep(_WATCH_SECONDS)
+            now = trio.current_time()
+            if now - looked > _WATCH_SECONDS + self._hung_seconds / 2:
+                # All of the machine stood still, this process with it: begin again.
+                child.beaten = now
+            looked = now
+            if now - child.beaten >= self._hung_seconds:
                 scope.cancel()
-            await trio.sleep(max(-late, 0.1))
 
 
 async def _end(process: trio.Process) -> None:
