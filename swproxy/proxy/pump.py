@@ -143,6 +143,7 @@ class Pump:
         self._flows: set[Flow] = set()
         self._view = memoryview(bytearray(BUFFER_SIZE))
         self._now = 0.0
+        self._closed = False
 
     @property
     def active(self) -> int:
@@ -163,6 +164,8 @@ class Pump:
                         if endpoint is not None:
                             self._dispatch(endpoint, events)
         finally:
+            # Connections that end in the same stroke detach from what is no more there.
+            self._closed = True
             self._poller.close()
 
     def attach(self, sock: socket.socket) -> Endpoint:
@@ -300,7 +303,7 @@ class Pump:
             self._watch(flow.sink, flow.sink.interest & ~WRITE)
 
     def _watch(self, endpoint: Endpoint, interest: int) -> None:
-        if interest == endpoint.interest:
+        if interest == endpoint.interest or self._closed:
             return
         if not endpoint.interest:
             self._endpoints[endpoint.sock.fileno()] = endpoint
