@@ -225,7 +225,7 @@ async def test_the_backend_serves_a_page_that_trusts_nobody_else(backend: Called
         assert (response.status, header(response, b"content-type")) == (200, content_type)
         policy = header(response, b"content-security-policy")
         assert "default-src 'none'" in policy
-        assert "connect-src 'self' http://127.0.0.1:1234;" in policy
+        assert "connect-src 'self' http://127.0.0.1:1234 ws://127.0.0.1:1234;" in policy
         assert "unsafe" not in policy
         assert SECRET.encode() not in response.content
         head = await backend("HEAD", path)

@@ -1,6 +1,6 @@
 """The page's backend: it serves the page and signs URLs for it, as your own backend would.
 
-The part to copy is `Backend._sign`, four lines; the rest is a static file server.
+The part to copy is `Backend._sign`, a few lines; the rest is a static file server.
 """
 
 from collections.abc import Mapping
@@ -47,17 +47,20 @@ class Backend:
             partial(converse, handle=self._handle), listeners, task_status=task_status
         )
 
-    def _sign(self) -> str:
-        endpoint = f"{self.model_url}/v1/chat/completions"
+    def _sign(self, method: str, endpoint: str) -> str:
         return sign_url(
-            self.app_id, self.secret, self.swproxy_url, endpoint, EXPIRY_SECONDS, "POST"
+            self.app_id, self.secret, self.swproxy_url, endpoint, EXPIRY_SECONDS, method
         )
 
     async def _handle(self, exchange: Exchange) -> None:
         method, path = exchange.request.method, exchange.request.path
         if path == "/sign" and method == "POST":
             # A real backend first asks who is calling, and whether that user may.
-            await exchange.answer_json(200, {"url": self._sign()})
+            url = self._sign("POST", f"{self.model_url}/v1/chat/completions")
+            await exchange.answer_json(200, {"url": url})
+        elif path == "/sign-realtime" and method == "POST":
+            url = self._sign("GET", f"{_websocket(self.model_url)}/v1/realtime")
+            await exchange.answer_json(200, {"url": _websocket(url)})
         elif path in FILES and method in ("GET", "HEAD"):
             name, content_type = FILES[path]
             body = (PAGE / name).read_bytes()
@@ -72,7 +75,7 @@ class Backend:
             "style-src": "'self'",
             "img-src": "'self'",
             # The page's own backend, and swproxy: nowhere else can a script of this page talk to.
-            "connect-src": f"'self' {self.swproxy_url}",
+            "connect-src": f"'self' {self.swproxy_url} {_websocket(self.swproxy_url)}",
             "base-uri": "'none'",
             "form-action": "'none'",
             "frame-ancestors": "'none'",
@@ -84,3 +87,8 @@ class Backend:
             ("Referrer-Policy", "no-referrer"),
             ("X-Content-Type-Options", "nosniff"),
         ]
+
+
+def _websocket(url: str) -> str:
+    """Return a URL of http or https as one of ws or wss."""
+    return f"ws{url.removeprefix('http')}"

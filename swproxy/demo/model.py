@@ -2,7 +2,8 @@
 
 What it says is prepared (`answers`), how it says it is real: the caller's key is checked, errors
 have OpenAI's shape, and a streamed answer is a row of server-sent events, a role first, then the
-content token by token, a finish reason, the usage if it was asked for, and `[DONE]`.
+content token by token, a finish reason, the usage if it was asked for, and `[DONE]`. Beside that
+it has a realtime API (`realtime`).
 """
 
 import hmac
@@ -19,7 +20,7 @@ from typing import Any, Literal
 import pydantic
 import trio
 
-from swproxy.demo import answers
+from swproxy.demo import answers, realtime
 from swproxy.demo.web import Exchange, converse
 
 __all__ = ["CA_FILE", "MODEL_NAME", "Model"]
@@ -140,7 +141,7 @@ class Model:
 
     async def _handle(self, exchange: Exchange) -> None:
         request = exchange.request
-        known = {"/v1/chat/completions": "POST", "/v1/models": "GET"}
+        known = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/v1/realtime": "GET"}
         if not self._knows(request.headers.get("authorization")):
             await _refuse(exchange, 401, *_key_fault(request.headers.get("authorization")))
         elif request.path not in known:
@@ -152,11 +153,20 @@ class Model:
         elif request.path == "/v1/models":
             entry = {"id": MODEL_NAME, "object": "model", "created": 0, "owned_by": "swproxy"}
             await exchange.answer_json(200, {"object": "list", "data": [entry]})
+        elif request.path == "/v1/realtime":
+            await self._talk(exchange)
         else:
             await self._complete(exchange)
 
     def _knows(self, authorization: str | None) -> bool:
         return hmac.compare_digest((authorization or "").encode(), self._authorization)
+
+    async def _talk(self, exchange: Exchange) -> None:
+        socket = await realtime.accept(exchange)
+        if socket is None:
+            await _refuse(exchange, 400, "This endpoint takes WebSockets only.", None)
+        else:
+            await realtime.converse(socket, pace=self._pace, report=self._report)
 
     async def _complete(self, exchange: Exchange) -> None:
         try:

@@ -29,7 +29,10 @@ class Request:
 
 
 class Exchange:
-    """One request and the means to answer it: either `answer`, or `start`, `send`..., `finish`."""
+    """One request and the means to answer it.
+
+    Either `answer`, or `start`, `send`..., `finish`; or `switch` for a request that asks for that.
+    """
 
     def __init__(self, connection: h11.Connection, stream: trio.abc.Stream, request: Request):
         self.request = request
@@ -75,6 +78,15 @@ class Exchange:
     async def send(self, data: bytes) -> None:
         """Send a piece of a growing body at once."""
         await self._stream.send_all(self._connection.send(h11.Data(data=data)))
+
+    async def switch(
+        self, protocol: str, headers: Sequence[tuple[str, str]]
+    ) -> tuple[trio.abc.Stream, bytes]:
+        """Go over to another protocol; return the stream and what has arrived of it already."""
+        fields = [("Upgrade", protocol), ("Connection", "Upgrade"), *headers]
+        head = h11.InformationalResponse(status_code=101, headers=fields)
+        await self._stream.send_all(self._connection.send(head))
+        return self._stream, bytes(self._connection.trailing_data[0])
 
     async def finish(self) -> None:
         """End the body."""

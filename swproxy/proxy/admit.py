@@ -64,8 +64,6 @@ async def admit(worker: Worker, head: RequestHead, source: ByteSource) -> Admiss
         clock_skew_seconds=limits.clock_skew_seconds,
     )
     destination = parse_destination(claims.proxy_url)
-    if handshake is None and destination.scheme in ("ws", "wss"):
-        raise Refusal("upgrade-required", "A ws or wss destination takes WebSockets only.")
     app = config.apps.get(claims.app_id)
     verification = Verification(claims, head.method, head.headers, app.secrets if app else None)
     if not claims.body_signed:
@@ -92,6 +90,10 @@ def _check_allowed(app: App, destination: Destination, handshake: Handshake | No
         raise Refusal(
             "destination-not-allowed", "The application is not allowed to call this destination."
         )
+    # Behind all else that can be wrong: a page is not told why its WebSocket was refused, and finds
+    # out by asking for the same URL with fetch().
+    if handshake is None and destination.scheme in ("ws", "wss"):
+        raise Refusal("upgrade-required", "A ws or wss destination takes WebSockets only.")
     # A browser asks nobody before it opens a WebSocket, and lets any page read what comes.
     if handshake is not None and not all(map(app.cors.permits, handshake.origins)):
         raise Refusal(

@@ -1,12 +1,15 @@
 // The page's side of a signed call: fetch a URL from the backend, call it, show what comes.
 
 const $ = (id) => document.getElementById(id);
+const starters = [$("go"), $("talk")];
+let starter = $("go");
 let abort = null;
 
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  ask($("prompt").value);
+  ask(stream, "/sign");
 });
+$("talk").addEventListener("click", () => ask(talk, "/sign-realtime"));
 $("stop").addEventListener("click", () => abort?.abort());
 for (const chip of document.querySelectorAll(".chip")) {
   chip.addEventListener("click", () => {
@@ -15,16 +18,14 @@ for (const chip of document.querySelectorAll(".chip")) {
   });
 }
 
-async function ask(prompt) {
+async function ask(how, where) {
   abort = new AbortController();
   begin();
   try {
     step(1, "signing");
-    const url = await signedUrl(abort.signal);
+    const url = await signedUrl(where, abort.signal);
     step(2, "calling");
-    const began = performance.now();
-    const response = await call(url, prompt, abort.signal);
-    await show(response, began);
+    await how(url, $("prompt").value, abort.signal);
     end("done", "complete");
   } catch (error) {
     if (error.name === "AbortError") {
@@ -36,14 +37,20 @@ async function ask(prompt) {
   }
 }
 
-async function signedUrl(signal) {
-  const response = await fetch("/sign", { method: "POST", signal });
+async function signedUrl(where, signal) {
+  const response = await fetch(where, { method: "POST", signal });
   if (!response.ok) throw await problemOf(response);
   const url = new URL((await response.json()).url);
   const tampered = $("tamper").checked;
   if (tampered) url.searchParams.set("X-Sw-Expires", "86400");
   showSignedUrl(url, tampered ? "X-Sw-Expires" : null);
   return url;
+}
+
+async function stream(url, prompt, signal) {
+  const began = performance.now();
+  const response = await call(url, prompt, signal);
+  await show(response, began);
 }
 
 async function call(url, prompt, signal) {
@@ -81,6 +88,47 @@ async function show(response, began) {
     figure("total", since(began));
   }
   if (!whole) throw new Problem("The answer is incomplete", "It ended before its end was announced.");
+}
+
+// The same signed way in, for a connection on which both sides talk.
+function talk(url, prompt, signal) {
+  const began = performance.now();
+  const socket = new WebSocket(url);
+  let opened = false;
+  let whole = false;
+  let tokens = 0;
+  socket.onopen = () => {
+    opened = true;
+    socket.send(JSON.stringify({ type: "response.create", text: prompt }));
+  };
+  socket.onmessage = ({ data }) => {
+    const event = JSON.parse(data);
+    if (event.type === "response.output_text.delta") {
+      if (!tokens) figure("first-byte", since(began));
+      step(3, "talking");
+      $("answer").append(event.delta);
+      figure("tokens", (tokens += 1));
+    } else if (event.type === "response.done") {
+      whole = true;
+      socket.close(1000);
+    }
+    figure("total", since(began));
+  };
+  signal.addEventListener("abort", () => socket.close(1000));
+  return new Promise((resolve, reject) => {
+    socket.onclose = async () => {
+      if (signal.aborted) reject(new DOMException("stopped", "AbortError"));
+      else if (whole) resolve();
+      else reject(opened ? new Problem("The connection ended early", "") : await refusal(url));
+    };
+  });
+}
+
+// A browser does not say why a WebSocket was refused. Asked for over HTTP, the same URL does.
+async function refusal(url) {
+  const plain = new URL(url);
+  plain.protocol = url.protocol.replace("ws", "http");
+  return problemOf(await fetch(plain));
 }
 
 // The data of each server-sent event, as it arrives.
@@ -144,21 +192,27 @@ function begin() {
   $("answer").setAttribute("aria-busy", "true");
   $("problem").hidden = true;
   for (const id of ["first-byte", "total", "tokens"]) figure(id, "–");
-  press("stop", "go");
+  press(true);
 }
 
 function end(kind, words) {
   step(0, words, kind);
   $("answer").setAttribute("aria-busy", "false");
-  press("go", "stop");
+  press(false);
 }
 
-// Which button is to be pressed next. The keyboard's focus must not stay on a disabled one.
-function press(next, last) {
-  const focused = document.activeElement === $(last);
-  $(next).disabled = false;
-  $(last).disabled = true;
-  if (focused) $(next).focus();
+// Whether a new call can be made or the present one stopped. The keyboard's focus must not stay on
+// a button that is disabled; it comes back to the one that it was on.
+function press(busy) {
+  const focused = document.activeElement;
+  for (const id of ["go", "talk"]) $(id).disabled = busy;
+  $("stop").disabled = !busy;
+  if (busy && starters.includes(focused)) {
+    starter = focused;
+    $("stop").focus();
+  } else if (!busy && focused === $("stop")) {
+    starter.focus();
+  }
 }
 
 function step(number, words, kind = "busy") {
