@@ -92,13 +92,13 @@ def test_no_line_is_longer_than_what_is_written_at_once(file: IO[bytes]) -> None
 def test_a_person_gets_a_line_to_read(file: IO[bytes]) -> None:
     log = Log(Server(log_format="console"), descriptor=file.fileno())
     log.ended(record(app="chat"))
-    log.event("warning", "restart-needed", key="server.listen", why="it is so")
+    log.event("warning", "restart-needed", key=["a", "b"], why="it is so")
     request, event = lines(log, file)
     assert request.partition(" ")[2] == (
         "200 POST https://api.openai.com/v1/chat/completions app=chat up=12 down=3456"
         " first=0.250s took=3.500s client=192.0.2.7"
     )
-    assert event.partition(" ")[2] == 'WARNING restart-needed key=server.listen why="it is so"'
+    assert event.partition(" ")[2] == 'WARNING restart-needed key=a,b why="it is so"'
 
 
 def test_requests_may_be_left_out(file: IO[bytes]) -> None:

@@ -145,7 +145,7 @@ def _short(path: str) -> str:
 
 
 def _plain(value: object) -> str:
-    text = str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if text.isprintable() and " " not in text else json.dumps(text)
 
 
