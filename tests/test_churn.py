@@ -74,6 +74,44 @@ async def _at_rest(swproxy: Proxy) -> None:
             await trio.sleep(0.05)
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+async def test_the_end_of_everything_closes_everything(tls: bool) -> None:
+    """A worker that is cancelled, as by a second SIGTERM, cuts what it has begun, all of it."""
+
+    async def begin(end: End) -> None:
+        head = await end.read_head()
+        if b"/begun" in head:
+            await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
+        await end.wait_closed()
+
+    descriptors = open_descriptors()
+    async with upstream(begin, tls=tls) as server:
+        clients = []
+        async with proxy() as swproxy:
+            for path in ("/begun", "/waiting") * 5:
+                client = await swproxy.connect()
+                clients.append(client)
+                await client.send(swproxy.request(server.url + path))
+                if path == "/begun":
+                    await client.read_until(b"hello")
+            uploading = await swproxy.connect()
+            lines = b"Content-Length: 9\r\n"
+            await uploading.send(swproxy.request(server.url, "POST", headers=lines) + b"hello")
+            clients.append(uploading)
+            idle = await swproxy.connect()
+            clients.append(idle)
+            await server.wait_for_connections(11)
+            swproxy.clients.clear()
+        await server.wait_all_closed()
+        for client in clients:
+            assert await client.wait_closed() in ("closed", "reset")
+            await client.aclose()
+        assert not any(b"0\r\n\r\n" in client.received for client in clients)
+        with trio.fail_after(5):
+            while open_descriptors() > descriptors + 1:  # the upstream's listener
+                await trio.sleep(0.01)
+
+
 async def test_soak(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Mixed traffic for `--soak` seconds against a daemon: all ends as it began."""
     seconds: float = request.config.getoption("soak")
