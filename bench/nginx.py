@@ -50,6 +50,7 @@ http {{
     access_log {directory}/access.log;
     keepalive_requests 100000000;
     client_max_body_size 0;
+    map $http_upgrade $connection_option {{ default upgrade; "" ""; }}
 {paths}
 {hosts}
     server {{
@@ -58,7 +59,8 @@ http {{
         proxy_buffering off;
         proxy_request_buffering off;
         proxy_read_timeout 300s;
-        proxy_set_header Connection "";
+        proxy_set_header Connection $connection_option;
+        proxy_set_header Upgrade $http_upgrade;
         proxy_set_header Authorization "{API_KEY}";
         proxy_ssl_trusted_certificate {site.ca_file};
         proxy_ssl_verify on;

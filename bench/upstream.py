@@ -11,6 +11,7 @@ events straight from a timer loop. Its ceiling is what `direct` shows.
     /idle                   one event, then silence
     /sse/MS/PHASES          one event every MS milliseconds; the streams are dealt out to PHASES
                             groups whose turns are spread over the interval (1: all in step)
+    /echo                   a WebSocket: a FRAME_DOWN for each FRAME_UP
     /stats                  the counters of `Stats` as JSON
 
 Each event is 150 bytes and carries the CLOCK_MONOTONIC time at which it was handed to the kernel.
@@ -19,7 +20,9 @@ Each event is 150 bytes and carries the CLOCK_MONOTONIC time at which it was han
 from __future__ import annotations
 
 import argparse
+import base64
 import gc
+import hashlib
 import heapq
 import json
 import os
@@ -31,17 +34,32 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 
-__all__ = ["API_KEY", "EVENT_BYTES", "STAMP", "Upstream", "event"]
+__all__ = [
+    "API_KEY",
+    "EVENT_BYTES",
+    "FRAME_DOWN",
+    "FRAME_UP",
+    "STAMP",
+    "Upstream",
+    "event",
+    "switching",
+]
 
 API_KEY = "Bearer bench-api-key"
 EVENT_BYTES = 150
 STAMP = re.compile(rb"t=(\d{20});")
+
+FRAME_DOWN = b"\x82\x7e\x00\x96" + bytes(150)
+FRAME_UP = b"\x82\xfe\x00\x96" + bytes(4) + bytes(150)
+"""A WebSocket message of 150 bytes from either end; the client's is masked, with zeros."""
 
 _READ_BYTES = 256 * 1024
 _BLOCK = memoryview(bytes(range(256)) * 4096)  # 1 MiB, what /bytes is made of
 _TURN_BYTES = 4 * 1024 * 1024  # then others get their turn
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _PAD = b"x" * (EVENT_BYTES - len(b"data: t=;\n\n") - 20)
+_WEBSOCKET_KEY = re.compile(rb"\r\nsec-websocket-key: *([^\r]+)", re.IGNORECASE)
+_WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
@@ -63,6 +81,18 @@ def answer(body: bytes, content_type: bytes = b"text/plain") -> bytes:
     )
 
 
+def switching(head: bytes) -> bytes:
+    """Return the answer that makes a request with this head a WebSocket (RFC 6455 4.2.2)."""
+    found = _WEBSOCKET_KEY.search(head)
+    if found is None:
+        return _NOT_FOUND
+    digest = hashlib.sha1(found[1] + _WEBSOCKET_GUID, usedforsecurity=False).digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n\r\n" % base64.b64encode(digest)
+    )
+
+
 _SMALL = answer(b"ok")
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
@@ -81,7 +111,7 @@ class Stats:
 class _Connection:
     """One client connection and what is still to be done on it."""
 
-    __slots__ = ("armed", "fill", "inbox", "outbox", "ready", "sink", "sock", "tls")
+    __slots__ = ("armed", "echo", "fill", "inbox", "outbox", "ready", "sink", "sock", "tls")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -91,6 +121,7 @@ class _Connection:
         self.outbox = b""
         self.fill = 0
         self.sink = 0
+        self.echo = False
         self.armed = select.EPOLLIN
 
 
@@ -203,6 +234,11 @@ class Upstream:
                 if connection.sink <= 0:
                     connection.sink = 0
                     self._send(connection, _SMALL)
+            elif connection.echo:
+                connection.inbox += data
+                count, rest = divmod(len(connection.inbox), len(FRAME_UP))
+                connection.inbox = connection.inbox[len(connection.inbox) - rest :]
+                self._send(connection, FRAME_DOWN * count)
             else:
                 connection.inbox += data
                 self._serve_heads(connection)
@@ -247,6 +283,10 @@ class Upstream:
             case [b"sse", interval, phases]:
                 self._send(connection, _STREAM_HEAD + event(time.monotonic_ns()))
                 self._join(connection, int(interval) * 1_000_000, int(phases))
+            case [b"echo"]:
+                answered = switching(head)
+                connection.echo = answered is not _NOT_FOUND
+                self._send(connection, answered)
             case [b"stats"]:
                 body = json.dumps(asdict(self.stats)).encode()
                 self._send(connection, answer(body, b"application/json"))

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from types import ModuleType
 
 from bench.figures import Label, Metric
-from bench.scenarios import bulk, idle, imports, sign, slow, small, sse, ttfb, workers
+from bench.scenarios import (
+    bulk,
+    idle,
+    imports,
+    sign,
+    slow,
+    small,
+    sse,
+    ttfb,
+    websocket,
+    workers,
+)
 from bench.session import Session
 
 __all__ = ["SCENARIOS", "Plot", "Scenario"]
@@ -59,6 +70,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             Plot(idle.PSS, "streams", {"upstream": "https"}),
         ),
         _scenario(slow),
+        _scenario(websocket, Plot(websocket.CPU, "tunnels", {"upstream": "https"})),
         _scenario(workers),
         _scenario(sign),
         _scenario(imports),
