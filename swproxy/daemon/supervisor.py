@@ -190,7 +190,9 @@ class Supervisor:
         finally:
             self._children[index] = None
             child.answered.set()
-            with trio.CancelScope(shield=True):
+            # _end kills in time; the deadline is for a process that even the kernel can't end.
+            deadline = trio.current_time() + 3 * _KILL_SECONDS
+            with trio.CancelScope(shield=True, deadline=deadline):
                 await _end(process)
             clear_gauges(self._tallies[index])
         return reason or _ending(process.returncode)
