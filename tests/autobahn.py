@@ -11,7 +11,9 @@ Python 2.7, this installs the suite into DIR, and calls it:
     python -m tests.autobahn "python2.7 -W ignore -c '$W'"
 
 CASES are the suite's patterns, separated by commas; categories 9, 12 and 13 take long. Exit code 0
-says that every case behaved the same both ways, and none closed less cleanly through swproxy.
+says that every case behaved the same both ways, and none closed less cleanly through swproxy. In
+some the server races with itself (whether a message is echoed before the frame behind it fails the
+connection), so cases that differed are run again, ATTEMPTS times in all.
 """
 
 import json
@@ -29,6 +31,7 @@ from websockets.trio.server import ServerConnection, serve
 
 from tests.wire import proxy
 
+ATTEMPTS = 4
 USUAL = "1.*,2.*,3.*,4.*,5.*,6.*,7.*,10.*"
 
 
@@ -67,14 +70,14 @@ async def run(command: str, cases: str, excluded: str) -> dict[str, dict[str, An
         return found
 
 
-def compare(direct: dict[str, Any], through: dict[str, Any]) -> list[str]:
+def compare(direct: dict[str, Any], through: dict[str, Any]) -> dict[str, str]:
     """Return a line for each case that went another way, or ended less cleanly, through swproxy."""
-    lines = []
+    lines = {}
     for case, before in direct.items():
         after = through[case]
         worse = after["behaviorClose"] != "OK" and after["behaviorClose"] != before["behaviorClose"]
         if after["behavior"] != before["behavior"] or worse:
-            lines.append(
+            lines[case] = (
                 f"{case}: {before['behavior']}, close {before['behaviorClose']} directly;"
                 f" {after['behavior']}, close {after['behaviorClose']} through swproxy"
             )
@@ -84,12 +87,16 @@ def compare(direct: dict[str, Any], through: dict[str, Any]) -> list[str]:
 def main(command: str, cases: str = USUAL, excluded: str = "") -> int:
     """Run, print what came of it, and return the exit code."""
     logging.getLogger("websockets").setLevel(logging.CRITICAL)
-    found = trio.run(run, command, cases, excluded)
-    for agent, results in found.items():
-        print(agent, dict(Counter(result["behavior"] for result in results.values())))  # noqa: T201
-    lines = compare(found["direct"], found["swproxy"])
-    print("\n".join(lines) or "Every case went the same way.")  # noqa: T201
-    return 1 if lines else 0
+    for _ in range(ATTEMPTS):
+        found = trio.run(run, command, cases, excluded)
+        for agent, results in found.items():
+            print(agent, dict(Counter(result["behavior"] for result in results.values())))  # noqa: T201
+        different = compare(found["direct"], found["swproxy"])
+        print("\n".join(different.values()) or "Every case went the same way.")  # noqa: T201
+        if not different:
+            return 0
+        cases, excluded = ",".join(different), ""
+    return 1
 
 
 if __name__ == "__main__":

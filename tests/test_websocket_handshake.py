@@ -309,6 +309,16 @@ async def test_a_sub_protocol_of_the_application_stays_between_it_and_the_upstre
             assert token.decode() not in response.raw.decode()
 
 
+async def test_a_configured_sub_protocol_that_the_client_knows_is_no_secret() -> None:
+    app = {"headers": ((b"Sec-WebSocket-Protocol", b"realtime"),)}
+    handler = switching(answer=b"Sec-WebSocket-Protocol: realtime\r\n")
+    async with upstream(handler) as server, proxy(app=app) as swproxy:
+        client = await swproxy.connect()
+        given = lines(Sec_WebSocket_Protocol="realtime")
+        response = await ask(client, swproxy, server.url, given)
+        assert response.headers["sec-websocket-protocol"] == "realtime"
+
+
 def test_check_switch_says_what_is_wrong() -> None:
     handshake = Handshake(KEY, (), ())
     with pytest.raises(ValueError, match="Upgrade is not websocket"):

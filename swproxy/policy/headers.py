@@ -138,8 +138,14 @@ def _nominated(headers: Iterable[Header]) -> frozenset[bytes]:
 
 
 def configurable(name: bytes) -> bool:
-    """Whether an application may configure a header of this name: not one that we make anew."""
+    """Whether an application may configure a header of this name.
+
+    Not one that we make anew, nor one that ties a WebSocket's handshake to its client; which
+    sub-protocols are on offer may well be the application's to say.
+    """
     key = _folded(name)
+    if key in WEBSOCKET:
+        return key == b"sec-websocket-protocol"
     return key not in _NEVER and not key.startswith(HOP_BY_HOP_PREFIX)
 
 

@@ -244,13 +244,13 @@ class Forward:
         self, upstream: UpstreamConnection, response: ResponseHead, handshake: Handshake
     ) -> None:
         try:
-            headers = check_switch(handshake, response.headers)
+            headers, chosen = check_switch(handshake, response.headers)
             headers = downstream_headers(headers, self._admission.app.headers)
         except ValueError as error:
             raise UpstreamFailure(
                 "upstream-malformed", f"The upstream's WebSocket handshake is malformed: {error}."
             ) from error
-        headers.extend((*self._extra, *_SWITCH))
+        headers.extend((*chosen, *self._extra, *_SWITCH))
         head = render_head(101, headers)
         tunnel = Tunnel(
             self._worker,

@@ -76,13 +76,16 @@ def accept_value(key: bytes) -> bytes:
     return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
-def check_switch(handshake: Handshake, headers: Sequence[Header]) -> list[Header]:
-    """Return the headers of an upstream's 101 (names in lower case) that are for the client.
+def check_switch(
+    handshake: Handshake, headers: Sequence[Header]
+) -> tuple[list[Header], list[Header]]:
+    """Return the headers of an upstream's 101 (names in lower case), and its choice among them.
 
-    A sub-protocol that the client did not offer was settled between the application's configured
-    offer and the upstream. The client must not see it: it would have to give up the connection, and
-    it may be a token. Raises ValueError, saying why, for an answer that is none to this handshake
-    (section 4.1).
+    The choice is the sub-protocol, one of those that the client offered, so there is nothing in it
+    to keep from the client. One that the client did not offer was settled between the application's
+    configured offer and the upstream, and is left out: the client would have to give up the
+    connection, and it may be a token. Raises ValueError, saying why, for an answer that is none to
+    this handshake (section 4.1).
     """
     if _options(headers, b"upgrade") != [b"websocket"]:
         raise ValueError("its Upgrade is not websocket")
@@ -90,11 +93,9 @@ def check_switch(handshake: Handshake, headers: Sequence[Header]) -> list[Header
         raise ValueError("its Connection does not name Upgrade")
     if _values(headers, b"sec-websocket-accept") != [accept_value(handshake.key)]:
         raise ValueError("its Sec-WebSocket-Accept does not belong to the key")
-    return [
-        (name, value)
-        for name, value in headers
-        if name != _PROTOCOL or value.strip(b" \t") in handshake.protocols
-    ]
+    chosen = [value for value in _values(headers, _PROTOCOL) if value in handshake.protocols]
+    others = [header for header in headers if header[0] != _PROTOCOL]
+    return others, [(_PROTOCOL, value) for value in chosen]
 
 
 def _invalid(why: str) -> Refusal:
