@@ -260,6 +260,9 @@ def sign(
         signed = sign_url(id_, secret, base, url, expiry, method, _each_once(headers), body)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if url.lower().startswith(("ws:", "wss:")) and signed.startswith("http"):
+        # As WebSocket clients want it. Only path and query are signed.
+        signed = "ws" + signed.removeprefix("http")
     click.echo(signed)
 
 
