@@ -12,7 +12,7 @@ import trio
 from swproxy.daemon.listeners import open_listeners
 from swproxy.daemon.serving import Service
 from swproxy.proxy.pump import BUFFER_SIZE
-from tests.sockets import CLOSE, ask, frame, switching, unmasked
+from tests.sockets import CLOSE, LINES, ask, frame, switching, unmasked
 from tests.wire import PATIENCE, End, Proxy, Recorder, proxy, upstream
 
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
@@ -437,6 +437,33 @@ async def test_a_drain_closes_tunnels_politely_before_its_time_is_over(moment: s
         assert unmasked(got[0][len(frame(b"more", masked=True)) :]) == (8, b"\x03\xe9")
         (record,) = await swproxy.recorder.wait_for(1)
         assert record.outcome == "aborted"
+
+
+async def test_a_tunnel_that_opens_when_a_drain_is_over_is_closed_at_once() -> None:
+    asked = trio.Event()
+    answer = trio.Event()
+
+    async def wait(end: End) -> None:
+        request = await end.read_head()
+        asked.set()
+        await answer.wait()
+        await switching(request=request)(end)
+
+    async with (
+        upstream(wait) as server,
+        proxy() as base,
+        service(base, 0.0) as (swproxy, draining, ended),
+    ):
+        client = await swproxy.connect()
+        await client.send(swproxy.request(server.url, headers=LINES))
+        await asked.wait()
+        draining.drain()
+        answer.set()
+        assert b" 101 " in await client.read_head()
+        assert await client.read_to_end() == GOING_AWAY
+        await client.aclose()
+        with trio.fail_after(PATIENCE):
+            await ended.wait()
 
 
 async def test_a_tunnel_s_end_leaves_nothing_behind() -> None:

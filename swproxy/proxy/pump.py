@@ -205,10 +205,10 @@ class Pump:
 
     def finish(self, flow: Flow, last: bytes) -> None:
         """Read no more for a flow, send `last` behind what is pending, and let it end there."""
-        if flow not in self._flows:
-            return
         flow.body.ended = True
         flow.pending = bytes(flow.pending) + last
+        if flow not in self._flows:
+            return  # it has ended, or is about to begin and will find what is pending
         if flow.pending:
             self._attempt(self._writable, flow)
             if flow in self._flows:
