@@ -45,6 +45,9 @@ def _client_context(config: Config) -> ssl.SSLContext:
     if config.upstream.ca_file is not None:
         context.load_verify_locations(config.upstream.ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Some builds of Python take a connection that is cut for one that was closed; an
+    # answer that ends with its connection would look whole.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.set_alpn_protocols(["http/1.1"])
     return context
 
