@@ -120,10 +120,12 @@ async def echo(end: End) -> None:
                         whole = type(event.data)().join(message)
                         await end.send(connection.send(type(event)(whole)))
                         message.clear()
-                elif isinstance(event, Ping | CloseConnection):
+                elif isinstance(event, Ping):
                     await end.send(connection.send(event.response()))
+                elif isinstance(event, CloseConnection):
+                    # Not with a reason: wsproto's own count bytes from where a read began.
+                    await end.send(connection.send(CloseConnection(event.code)))
     except RemoteProtocolError as error:
-        # Not with the reason it gives: that counts bytes from wherever the last read began.
         hint = error.event_hint
         code = hint.code if isinstance(hint, CloseConnection) else 1002
         await end.send(connection.send(CloseConnection(code)))

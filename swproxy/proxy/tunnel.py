@@ -129,12 +129,16 @@ class Tunnel:
         if not sink_lost:
             self._first = self._first or (flow, in_order)
             self._scope.cancel()
-        elif self._first is None:
-            # The socket that this flow could not write to is the one that the other reads.
-            self._first = (self._opposite(flow), False)
+            return
+        # The socket that this flow could not write to is the one that the other reads. That one's
+        # end looks like any, where the write that failed has taken the error away with it.
+        opposite = self._opposite(flow)
+        if self._first is None:
             self._scope.deadline = trio.current_time() + _LAST_WORDS_SECONDS
         else:
             self._scope.cancel()
+        if self._first is None or self._first[0] is opposite:
+            self._first = (opposite, False)
 
     def _opposite(self, flow: Flow) -> Flow:
         return self.up if flow is self.down else self.down
