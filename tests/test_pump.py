@@ -1,6 +1,8 @@
 """The pump: exact bytes, exact backpressure, exact ends, and nothing left registered."""
 
+import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
 from swproxy.proxy.framing import Body, ChunkedBody, ContentLengthBody, UntilCloseBody
 from swproxy.proxy.poller import Poller, PortablePoller, ReadinessPoller
 from swproxy.proxy.pump import BUFFER_SIZE, Endpoint, Flow, Pump
+from tests.wire import authority, server_context
 
 
 class CountingPoller(Poller):
@@ -267,3 +270,53 @@ async def test_a_fault_in_one_flow_leaves_the_others_alone() -> None:
         assert await read_all(good.downstream, 4) == b"fine"
         for sock in (upstream, source, sink, downstream):
             sock.close()
+
+
+def tls_over(source: socket.socket, upstream: socket.socket) -> tuple[ssl.SSLSocket, ssl.SSLObject]:
+    """Wrap `source` in TLS; return it, and the other side as an object whose bytes are at hand."""
+    context = ssl.create_default_context()
+    authority().configure_trust(context)
+    source.setblocking(False)
+    client = context.wrap_socket(
+        source,
+        server_hostname="localhost",
+        do_handshake_on_connect=False,
+        suppress_ragged_eofs=False,
+    )
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_context().wrap_bio(incoming, outgoing, server_side=True)
+    sides = [client.do_handshake, server.do_handshake]
+    while sides:
+        for side in list(sides):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side()
+                sides.remove(side)
+            if outgoing.pending:
+                upstream.sendall(outgoing.read())
+            with contextlib.suppress(BlockingIOError):
+                incoming.write(upstream.recv(65536, socket.MSG_DONTWAIT))
+    server.write(bytes(16384))
+    with contextlib.suppress(ssl.SSLWantReadError):
+        server.unwrap()
+    upstream.sendall(outgoing.read())
+    return client, server
+
+
+async def test_an_end_of_tls_right_behind_a_full_record_is_seen() -> None:
+    upstream, source = socket.socketpair()
+    sink, downstream = socket.socketpair()
+    # The record and close_notify are there at once; the connection below stays open.
+    source, _ = tls_over(source, upstream)
+    sink.setblocking(False)
+    pump = Pump()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
+        endpoint = pump.attach(sink)
+        flow = Flow(source, endpoint, UntilCloseBody())
+        with trio.fail_after(10):
+            await pump.relay(flow)
+        assert (flow.received, flow.sent, flow.body.ended) == (16384, 16384, True)
+        pump.detach(endpoint)
+        nursery.cancel_scope.cancel()
+    for sock in (upstream, source, sink, downstream):
+        sock.close()

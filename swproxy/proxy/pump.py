@@ -245,29 +245,30 @@ class Pump:
         source = flow.source.sock
         try:
             if isinstance(source, ssl.SSLSocket):
-                size = self._receive_tls(source)
+                size, ended = self._receive_tls(source)
             else:
                 size = source.recv_into(self._view)
+                ended = not size
         except _BLOCKED:
             return
         except OSError as error:
             raise UpstreamFailure("upstream-closed", f"{_CUT}.") from error
         flow.moved = self._now
         body = flow.body
-        if not size:
+        if size:
+            flow.received += size
+            part = body.feed(self._view[:size])
+            if part:
+                flow.push(part)
+        if ended:
             body.eof()
-            self._end(flow, None)
-            return
-        flow.received += size
-        part = body.feed(self._view[:size])
-        if part:
-            flow.push(part)
         if flow.pending:
             self._steer(flow)
-        elif body.ended:
+        elif body.ended or ended:
             self._end(flow, None)
 
-    def _receive_tls(self, source: ssl.SSLSocket) -> int:
+    def _receive_tls(self, source: ssl.SSLSocket) -> tuple[int, bool]:
+        """Return how much was received, and whether the stream ended behind it."""
         # Not recv_into, which is the same with a detour.
         size = cast(int, source.read(BUFFER_SIZE, self._view))
         # A full record means that more of a large answer is likely to wait already.
@@ -277,9 +278,9 @@ class Pump:
             except OSError:
                 break  # nothing yet; a real error shows again at the next read
             if not more:
-                break
+                return size, True  # nothing else might ever announce it
             size += more
-        return size
+        return size, not size
 
     def _writable(self, flow: Flow) -> None:
         before = flow.sent
