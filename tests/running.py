@@ -109,10 +109,6 @@ class Daemon:
         threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         return sorted(int(child) for thread in threads for child in thread.read_text().split())
 
-    def descriptors(self, pid: int) -> int:
-        """Return how many file descriptors a worker has open."""
-        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
     async def wait_ended(self) -> int:
         """Return the exit code, once there is one."""
         with trio.fail_after(PATIENCE):
