@@ -97,7 +97,9 @@ async def test_connections_are_accepted_until_cancelled(accepted: Accepted) -> N
         async with trio.open_nursery() as nursery:
 
             async def accept() -> None:
-                await accept_forever(listener.sock, accepted, batch=2, exhausted=lambda: None)
+                await accept_forever(
+                    listener.sock, accepted, batch=2, hold=lambda: 0, exhausted=lambda: None
+                )
 
             nursery.start_soon(accept)
             clients = [socket.create_connection(listener.sock.getsockname()) for _ in range(5)]
@@ -108,6 +110,34 @@ async def test_connections_are_accepted_until_cancelled(accepted: Accepted) -> N
         assert accepted.clients == ["127.0.0.1"] * 5
         for client in clients:
             client.close()
+
+
+async def test_a_connection_is_left_to_others_for_a_while_and_no_longer(
+    accepted: Accepted, autojump_clock: trio.testing.MockClock
+) -> None:
+    (listener,) = open_listeners([TcpAddress("127.0.0.1", 0)])
+    with listener.sock:
+        async with trio.open_nursery() as nursery:
+
+            async def accept() -> None:
+                await accept_forever(
+                    listener.sock, accepted, batch=1, hold=lambda: 7.0, exhausted=lambda: None
+                )
+
+            nursery.start_soon(accept)
+            client = socket.create_connection(listener.sock.getsockname())
+            await trio.sleep(6.9)
+            assert not accepted
+            other, _ = listener.sock.accept()  # another worker comes for it
+            other.close()
+            await trio.sleep(10)
+            assert not accepted
+            client.close()
+            client = socket.create_connection(listener.sock.getsockname())
+            await trio.sleep(7.1)
+            assert len(accepted) == 1
+            client.close()
+            nursery.cancel_scope.cancel()
 
 
 async def test_the_queue_is_emptied_before_a_socket_is_closed(accepted: Accepted) -> None:
@@ -152,6 +182,7 @@ async def test_running_out_of_descriptors_is_survived() -> None:
                     listener,  # type: ignore[arg-type]
                     lambda *_: None,
                     batch=1,
+                    hold=lambda: 0,
                     exhausted=lambda: told.append(len(failures)),
                 )
 

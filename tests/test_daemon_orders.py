@@ -29,7 +29,7 @@ CONFIG = Config(
         )
     },
 )
-ORDERS = Orders(CONFIG, "0", ((3, True), (4, False)), 9)
+ORDERS = Orders(CONFIG, "0", ((3, True), (4, False)), 9, (5, 2, 1))
 
 
 def test_orders_arrive_as_they_were_sent() -> None:

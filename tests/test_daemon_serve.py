@@ -43,6 +43,10 @@ async def open_stream(running: Daemon, url: str) -> End:
     return client
 
 
+def descriptors(pid: int) -> int:
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 async def until(running: Daemon, metric: str, value: float) -> None:
     with trio.fail_after(PATIENCE):
         while await running.metric(metric) != value:
@@ -234,6 +238,24 @@ async def test_metrics_are_the_sum_over_all_workers(tmp_path: Path) -> None:
         await until(running, STREAMS, 0)
         name = 'swproxy_requests_total{app="test-app",outcome="client-gone"}'
         assert await running.metric(name) == 40
+
+
+async def test_connections_are_shared_evenly_between_workers(tmp_path: Path) -> None:
+    async with upstream(Api()) as server, daemon(tmp_path / "d", server="workers = 2") as running:
+        for _ in range(40):
+            await open_stream(running, server.url)
+        # Each stream is two sockets, so 40 more are ten streams more than an even share. Who is
+        # behind has a millisecond to come, which a busy machine may let pass now and then.
+        first, second = [descriptors(pid) for pid in running.workers()]
+        assert abs(first - second) < 40
+        # One that never comes keeps nobody waiting.
+        asleep, _ = running.workers()
+        os.kill(asleep, signal.SIGSTOP)
+        for _ in range(20):
+            client = await running.connect()
+            await client.send(running.request(server.url + "/quick"))
+            assert (await client.read_response()).status == 200
+        os.kill(asleep, signal.SIGCONT)
 
 
 async def test_a_dead_worker_is_replaced_and_the_other_never_notices(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 
 from swproxy.daemon import tally as module
-from swproxy.daemon.tally import OVERFLOW, Tally, shared_memory
+from swproxy.daemon.tally import MEMORY_BYTES, OVERFLOW, Tally, shared_memory
 
 
 @pytest.fixture
 def memory() -> Iterator[int]:
-    descriptor = shared_memory()
+    descriptor = shared_memory(MEMORY_BYTES)
     yield descriptor
     os.close(descriptor)
 

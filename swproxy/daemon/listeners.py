@@ -144,15 +144,23 @@ def close_listeners(listeners: Sequence[Listener]) -> None:
 
 
 async def accept_forever(
-    listener: socket.socket, handle: Handle, *, batch: int, exhausted: Callable[[], None]
+    listener: socket.socket,
+    handle: Handle,
+    *,
+    batch: int,
+    hold: Callable[[], float],
+    exhausted: Callable[[], None],
 ) -> None:
     """Call `handle(connection, client address)` for every connection, until cancelled.
 
-    `batch` connections are accepted before others, tasks or workers, get their turn. `exhausted` is
-    called when the process or the system has run out of descriptors or memory.
+    `batch` connections are accepted before others, tasks or workers, get their turn; other workers
+    get `hold()` seconds for it first. `exhausted` is called when the process or the system has run
+    out of descriptors or memory.
     """
     while True:
         await trio.lowlevel.wait_readable(listener)
+        if seconds := hold():
+            await trio.sleep(seconds)
         try:
             for _ in range(batch):
                 _accept(listener, handle)

@@ -28,13 +28,15 @@ _LENGTH = struct.Struct("!I")
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a worker is told. Descriptors (of listeners and of its tally) come with the first."""
+    """What a worker is told. Descriptors, of listeners and of memory, come with the first."""
 
     config: Config
     name: str = ""
     listeners: tuple[tuple[int, bool], ...] = ()
     """descriptor, and whether the socket is our own to empty before it is closed"""
     tally: int = -1
+    share: tuple[int, int, int] = (-1, 1, 0)
+    """descriptor, count and place, as `Share` takes them"""
 
 
 def pack(orders: Orders) -> bytes:
@@ -42,7 +44,7 @@ def pack(orders: Orders) -> bytes:
     config = orders.config
     # The applications are a read-only view, which does not pickle.
     parts = (config.server, config.limits, config.upstream, config.cors, dict(config.apps))
-    data = pickle.dumps((parts, orders.name, orders.listeners, orders.tally))
+    data = pickle.dumps((parts, orders.name, orders.listeners, orders.tally, orders.share))
     return _LENGTH.pack(len(data)) + data
 
 

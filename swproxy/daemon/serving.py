@@ -17,6 +17,7 @@ from functools import partial
 import httpcore
 import trio
 
+from swproxy.daemon.balance import Share
 from swproxy.daemon.contexts import make_contexts
 from swproxy.daemon.listeners import Listener, accept_forever, accept_rest
 from swproxy.policy.config import Config
@@ -39,7 +40,7 @@ _SPOOLED_AT_ONCE = 16
 class Service:
     """Everything that serves in one process. `run` it; `drain` it for an orderly end.
 
-    `batch` connections are accepted at a time.
+    `batch` connections are accepted at a time, and left to other workers as `share` advises.
     """
 
     def __init__(
@@ -49,9 +50,11 @@ class Service:
         observer: Observer,
         *,
         batch: int = 64,
+        share: Share | None = None,
     ) -> None:
         self._listeners = listeners
         self._batch = batch
+        self._share = share or Share()
         self._contexts = make_contexts(config)
         self._accepting = trio.CancelScope()
         self._pool_scope = trio.CancelScope()
@@ -73,11 +76,13 @@ class Service:
             self._nursery.start_soon(self.worker.pump.run)
             self._nursery.start_soon(self._run_pool)
             async with trio.open_nursery() as connections:
+                self._share.tell(self.open)
                 task_status.started()
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
                         for listener in self._listeners:
                             accepting.start_soon(self._accept, listener.sock, connections)
+                self._share.leave()
                 for listener in self._listeners:
                     if listener.own:
                         accept_rest(listener.sock, partial(self._take, connections))
@@ -152,14 +157,16 @@ class Service:
             self.worker.pool.drop_idle()
 
         handle = partial(self._take, connections)
-        await accept_forever(listener, handle, batch=self._batch, exhausted=exhausted)
+        await accept_forever(
+            listener, handle, batch=self._batch, hold=self._share.hold, exhausted=exhausted
+        )
 
     def _take(self, connections: trio.Nursery, sock: socket.socket, client: str) -> None:
         """Serve a connection in a task of its own, or turn it away."""
         if self.open >= self.worker.config.limits.connections and not self._make_room():
             self._turn_away(sock)
             return
-        self.open += 1
+        self._count(+1)
         connections.start_soon(self._serve_connection, sock, client)
 
     def _make_room(self) -> bool:
@@ -209,7 +216,12 @@ class Service:
             sock.close()
             raise
         finally:
-            self.open -= 1
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self.open += change
+        if not self.draining:
+            self._share.tell(self.open)
 
 
 def _make_pool(config: Config, context: ssl.SSLContext) -> Pool:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import trio
 
 from swproxy.daemon.admin import Admin
+from swproxy.daemon.balance import Share
 from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import Metrics
@@ -32,11 +33,12 @@ class Solo:
         observer: Observer,
         *,
         batch: int = 64,
+        share: Share | None = None,
     ) -> None:
         self.tally = tally
         self.metrics = Metrics(tally)
         self._observer = Observers(self.metrics, observer)
-        self.service = Service(config, listeners, self._observer, batch=batch)
+        self.service = Service(config, listeners, self._observer, batch=batch, share=share)
 
     @property
     def draining(self) -> bool:

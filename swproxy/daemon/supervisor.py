@@ -24,11 +24,12 @@ import trio
 import swproxy
 from swproxy.daemon import activation, notify
 from swproxy.daemon.admin import Admin
+from swproxy.daemon.balance import Share
 from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import clear_gauges
 from swproxy.daemon.orders import BEAT, READY, REFUSED, RELOADED, Orders, pack
-from swproxy.daemon.tally import Tally, shared_memory
+from swproxy.daemon.tally import MEMORY_BYTES, Tally, shared_memory
 from swproxy.policy.config import Config
 
 __all__ = ["HUNG_SECONDS", "Supervisor"]
@@ -84,8 +85,12 @@ class Supervisor:
         self._listeners = listeners
         self._log = log
         self._hung_seconds = hung_seconds
-        self._memory = [shared_memory() for _ in range(count)]
+        self._memory = [shared_memory(MEMORY_BYTES) for _ in range(count)]
         self._tallies = [Tally(descriptor) for descriptor in self._memory]
+        self._loads = shared_memory(8 * count)
+        self._shares = [Share(self._loads, count, place) for place in range(count)]
+        for share in self._shares:
+            share.leave()
         self._children: list[_Child | None] = [None] * count
         self._started = [trio.Event() for _ in range(count)]
         self.draining = False
@@ -195,6 +200,7 @@ class Supervisor:
             with trio.CancelScope(shield=True, deadline=deadline):
                 await _end(process)
             clear_gauges(self._tallies[index])
+            self._shares[index].leave()
         return reason or _ending(process.returncode)
 
     async def _spawn(self, index: int, control: int) -> trio.Process:
@@ -209,7 +215,7 @@ class Supervisor:
             [sys.executable, "-P", "-m", "swproxy.daemon.worker", str(control)],
             stdin=subprocess.DEVNULL,
             env=environ,
-            pass_fds=[control, self._memory[index], *descriptors],
+            pass_fds=[control, self._memory[index], self._loads, *descriptors],
             # What is typed at a terminal is for the supervisor, which passes on what concerns all.
             start_new_session=True,
         )
@@ -217,7 +223,8 @@ class Supervisor:
     async def _order(self, index: int, child: _Child) -> None:
         """Tell a new worker what to do."""
         listeners = tuple((each.sock.fileno(), each.own) for each in self._listeners)
-        await child.tell(Orders(self._config, str(index), listeners, self._memory[index]))
+        share = (self._loads, len(self._shares), index)
+        await child.tell(Orders(self._config, f"{index}", listeners, self._memory[index], share))
         await child.ready.wait()
         if child.config is not self._config:  # there was a reload while it was starting
             await child.tell(Orders(self._config))

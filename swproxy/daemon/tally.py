@@ -34,14 +34,14 @@ OVERFLOW: "Key" = ("swproxy_uncounted_series",)
 Key = tuple[str, ...]
 
 
-def shared_memory() -> int:
-    """Return a descriptor of MEMORY_BYTES of zeroes, to be mapped by several processes."""
+def shared_memory(size: int) -> int:
+    """Return a descriptor of `size` bytes of zeroes, to be mapped by several processes."""
     if sys.platform == "linux":
-        descriptor = os.memfd_create("swproxy-tally")
+        descriptor = os.memfd_create("swproxy")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, MEMORY_BYTES)
+    os.ftruncate(descriptor, size)
     return descriptor
 
 

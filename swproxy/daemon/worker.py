@@ -15,6 +15,7 @@ import sys
 
 import trio
 
+from swproxy.daemon.balance import Share
 from swproxy.daemon.limits import raise_descriptor_limit
 from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
@@ -72,7 +73,8 @@ async def _work(control: socket.socket, decoder: Decoder, orders: Orders, log: L
     ]
     for listener in listeners:
         listener.sock.setblocking(False)
-    solo = Solo(orders.config, listeners, Tally(orders.tally), log, batch=BATCH)
+    tally, share = Tally(orders.tally), Share(*orders.share)
+    solo = Solo(orders.config, listeners, tally, log, batch=BATCH, share=share)
     solo.count_dropped(log)
     line = _Line(control)
     async with line.stream, trio.open_nursery() as nursery:
