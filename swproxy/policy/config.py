@@ -66,7 +66,7 @@ class Server(Section):
     workers: Workers = Field(
         default=1,
         description='Processes that serve, or "auto" for one per processor core this process may'
-        " use. One is enough for hundreds of streams; connections are not shared between them.",
+        " use. One is enough for hundreds of streams; connections are spread evenly over them.",
     )
     admin_listen: AdminListen = Field(
         default=None,
