@@ -13,9 +13,10 @@ import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
+from swproxy.proxy.flow import Endpoint, Flow
 from swproxy.proxy.framing import Body, ChunkedBody, ContentLengthBody, UntilCloseBody
 from swproxy.proxy.poller import Poller, PortablePoller, ReadinessPoller
-from swproxy.proxy.pump import BUFFER_SIZE, Endpoint, Flow, Pump
+from swproxy.proxy.pump import BUFFER_SIZE, GATHER_FLOWS, GATHER_SECONDS, Pump
 from tests.wire import authority, server_context
 
 
@@ -270,6 +271,87 @@ async def test_a_fault_in_one_flow_leaves_the_others_alone() -> None:
         assert await read_all(good.downstream, 4) == b"fine"
         for sock in (upstream, source, sink, downstream):
             sock.close()
+
+
+@asynccontextmanager
+async def many_flows(pump: Pump, count: int) -> AsyncIterator[list[tuple[socket.socket, ...]]]:
+    """Run flows without an end; each is (upstream, downstream)."""
+    pairs = [(*socket.socketpair(), *socket.socketpair()) for _ in range(count)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
+        await wait_all_tasks_blocked()
+        endpoints = []
+        for _, source, sink, downstream in pairs:
+            for sock in (source, sink, downstream):
+                sock.setblocking(False)
+            endpoints.append(pump.attach(sink))
+            nursery.start_soon(pump.relay, Flow(source, endpoints[-1], UntilCloseBody()))
+        await wait_all_tasks_blocked()
+        yield [(upstream, downstream) for upstream, _, _, downstream in pairs]
+        nursery.cancel_scope.cancel()
+    for sock in (sock for pair in pairs for sock in pair):
+        sock.close()
+
+
+def received(flows: list[tuple[socket.socket, ...]]) -> list[bytes]:
+    """Return what has come out of every flow."""
+    found = []
+    for _, downstream in flows:
+        try:
+            found.append(downstream.recv(65536))
+        except BlockingIOError:
+            found.append(b"")
+    return found
+
+
+async def send(flows: list[tuple[socket.socket, ...]], data: bytes = b"event") -> None:
+    """Send on each flow, and let the pump do what it does without the clock moving."""
+    for upstream, _ in flows:
+        upstream.sendall(data)
+    await wait_all_tasks_blocked(0.01)
+
+
+async def test_few_flows_wait_for_nothing(mock_clock: MockClock) -> None:
+    async with many_flows(Pump(), GATHER_FLOWS - 1) as flows:
+        for flow in flows * 2:
+            await send([flow])
+            assert received([flow]) == [b"event"]
+
+
+async def test_events_of_many_flows_gather_and_move_together(mock_clock: MockClock) -> None:
+    poller = CountingPoller()
+    async with many_flows(Pump(poller), GATHER_FLOWS) as flows:
+        mock_clock.jump(1)
+        await send(flows[:1])
+        assert received(flows[:1]) == [b"event"]
+        # That one came after a pause, the next one does not.
+        await send(flows[1:2])
+        assert received(flows[1:2]) == [b"event"]
+        looks = poller.looks
+        for flow in flows:
+            await send([flow])
+        assert received(flows) == [b""] * GATHER_FLOWS
+        mock_clock.jump(GATHER_SECONDS)
+        await wait_all_tasks_blocked(0.01)
+        assert received(flows) == [b"event"] * GATHER_FLOWS
+        assert poller.looks == looks + 1
+        # A look that finds nothing ends it.
+        mock_clock.jump(GATHER_SECONDS)
+        await wait_all_tasks_blocked(0.01)
+        assert poller.looks == looks + 2
+        mock_clock.jump(1)
+        await send(flows[:1])
+        assert received(flows[:1]) == [b"event"]
+
+
+async def test_nothing_gathers_while_large_pieces_move(mock_clock: MockClock) -> None:
+    large = bytes(4096)
+    async with many_flows(Pump(), GATHER_FLOWS) as flows:
+        for _ in range(4):
+            await send(flows[:1], large)
+            assert received(flows[:1]) == [large]
+        await send(flows[1:2])
+        assert received(flows[1:2]) == [b"event"]
 
 
 def tls_over(source: socket.socket, upstream: socket.socket) -> tuple[ssl.SSLSocket, ssl.SSLObject]:

@@ -15,7 +15,7 @@ import trio
 
 from swproxy.proxy.exchange import Exchange
 from swproxy.proxy.failure import DownstreamGone
-from swproxy.proxy.pump import Endpoint
+from swproxy.proxy.flow import Endpoint
 from swproxy.proxy.stream import SocketStream
 from swproxy.proxy.syntax import RequestHead, skip_empty_lines, take_head
 from swproxy.proxy.worker import Worker

@@ -19,9 +19,9 @@ from swproxy.policy.config import Config
 from swproxy.policy.headers import downstream_headers, upstream_headers
 from swproxy.proxy.admit import Admission
 from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
+from swproxy.proxy.flow import Endpoint, Flow
 from swproxy.proxy.framing import ChunkedBody, FramingError, UntilCloseBody
 from swproxy.proxy.pool import UpstreamConnection
-from swproxy.proxy.pump import Endpoint, Flow
 from swproxy.proxy.record import Record
 from swproxy.proxy.respond import render_head
 from swproxy.proxy.syntax import RequestHead
@@ -38,7 +38,6 @@ Header = tuple[bytes, bytes]
 _HAS_BODY = (b"POST", b"PUT", b"PATCH")
 """Methods whose requests say Content-Length: 0 when they have no body (RFC 9110 section 8.6)."""
 
-
 _SWITCH = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 
 
@@ -47,9 +46,8 @@ class Forward:
 
     `keep_alive` says whether the client's connection may carry another request; the caller sets it
     to what the client wants, and an answer that can't keep it clears it. `outcome` is the record's,
-    where nothing is raised. `tunnelled` says that the
-    connection became a WebSocket, whose first bytes the client may have sent too early: `early`
-    returns those.
+    where nothing is raised. `tunnelled` says that the connection became a WebSocket; `early` then
+    returns what its client has sent too early.
     """
 
     def __init__(

@@ -29,8 +29,8 @@ import math
 import trio
 
 from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
+from swproxy.proxy.flow import Endpoint, Flow
 from swproxy.proxy.frames import FrameTracker, going_away
-from swproxy.proxy.pump import Endpoint, Flow
 from swproxy.proxy.stream import SocketStream
 from swproxy.proxy.worker import Worker
 

@@ -1,0 +1,105 @@
+"""A flow: the bytes of one body on their way from one socket to another.
+
+The pump moves flows; this is what it moves. Memory is what counts here, since there are thousands:
+a flow has no task, no scope and no buffer of its own, only the rest that a sink did not take.
+"""
+
+import math
+import socket
+import ssl
+from collections.abc import Callable
+
+import trio
+
+from swproxy.proxy.failure import DownstreamGone
+from swproxy.proxy.framing import Body
+
+__all__ = ["BLOCKED", "Endpoint", "Flow"]
+
+BLOCKED = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
+"""What a socket raises that can do nothing now."""
+
+
+class Endpoint:
+    """A socket that the pump watches, and the flows that end or begin at it."""
+
+    __slots__ = ("gone", "interest", "on_gone", "reader", "sock", "writer")
+
+    def __init__(self, sock: socket.socket, interest: int) -> None:
+        self.sock = sock
+        self.interest = interest
+        self.gone = False
+        self.on_gone: Callable[[], None] | None = None
+        self.reader: Flow | None = None
+        self.writer: Flow | None = None
+
+
+class Flow:
+    """Bytes on their way from one socket to another, followed by the framing of their body.
+
+    `idle_seconds` bounds the time between bytes of the source, `write_seconds` the time that the
+    sink takes none. `received` and `sent` count bytes of the body as they are on each wire;
+    `pending` is what was received and not yet taken.
+    """
+
+    __slots__ = (
+        "body",
+        "error",
+        "idle_seconds",
+        "moved",
+        "pending",
+        "received",
+        "sent",
+        "sink",
+        "source",
+        "task",
+        "write_seconds",
+    )
+
+    def __init__(
+        self,
+        source: socket.socket,
+        sink: Endpoint,
+        body: Body,
+        *,
+        idle_seconds: float = math.inf,
+        write_seconds: float = math.inf,
+    ) -> None:
+        self.source = Endpoint(source, 0)
+        self.sink = sink
+        self.body = body
+        self.idle_seconds = idle_seconds
+        self.write_seconds = write_seconds
+        self.pending: bytes | memoryview = b""
+        self.received = 0
+        self.sent = 0
+        self.moved = 0.0
+        self.task: trio.lowlevel.Task | None = None
+        self.error: Exception | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the last byte of the body has been handed to the kernel."""
+        return self.body.ended and not self.pending
+
+    def push(self, data: bytes | memoryview) -> None:
+        """Send `data`, keeping in `pending` what the kernel does not take at once.
+
+        Raises DownstreamGone when the sink is closed.
+        """
+        sink = self.sink.sock
+        size = len(data)
+        try:
+            sent = sink.send(data)
+            while sent < size and isinstance(sink, ssl.SSLSocket):
+                # OpenSSL takes a record at a time; short means full only when it says so.
+                data = memoryview(data)[sent:]
+                self.sent += sent
+                size -= sent
+                sent = sink.send(data)
+        except BLOCKED:
+            sent = 0
+        except OSError as error:
+            raise DownstreamGone from error
+        self.sent += sent
+        self.pending = b"" if sent == size else bytes(memoryview(data)[sent:])
