@@ -1,6 +1,7 @@
 """The pump: exact bytes, exact backpressure, exact ends, and nothing left registered."""
 
 import contextlib
+import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +14,7 @@ import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
-from swproxy.proxy.flow import Endpoint, Flow
+from swproxy.proxy.flow import EVENT_BYTES, Endpoint, Flow
 from swproxy.proxy.framing import Body, ChunkedBody, ContentLengthBody, UntilCloseBody
 from swproxy.proxy.poller import Poller, PortablePoller, ReadinessPoller
 from swproxy.proxy.pump import BUFFER_SIZE, GATHER_FLOWS, GATHER_SECONDS, Pump
@@ -53,8 +54,16 @@ class Bench:
     endpoint: Endpoint
     ended: list[BaseException | None] = field(default_factory=list)
 
-    def flow(self, body: Body, **options: float) -> Flow:
-        return Flow(self.source, self.endpoint, body, **options)
+    def flow(
+        self, body: Body, idle_seconds: float = math.inf, write_seconds: float = math.inf
+    ) -> Flow:
+        return Flow(
+            self.source,
+            self.endpoint,
+            body,
+            idle_seconds=idle_seconds,
+            write_seconds=write_seconds,
+        )
 
     async def relay(self, flow: Flow) -> None:
         """Relay and note how it ended."""
@@ -273,8 +282,13 @@ async def test_a_fault_in_one_flow_leaves_the_others_alone() -> None:
             sock.close()
 
 
+Pairs = list[tuple[socket.socket, ...]]
+
+
 @asynccontextmanager
-async def many_flows(pump: Pump, count: int) -> AsyncIterator[list[tuple[socket.socket, ...]]]:
+async def many_flows(
+    pump: Pump, count: int, urgent_bytes: int = EVENT_BYTES
+) -> AsyncIterator[Pairs]:
     """Run flows without an end; each is (upstream, downstream)."""
     pairs = [(*socket.socketpair(), *socket.socketpair()) for _ in range(count)]
     async with trio.open_nursery() as nursery:
@@ -285,7 +299,8 @@ async def many_flows(pump: Pump, count: int) -> AsyncIterator[list[tuple[socket.
             for sock in (source, sink, downstream):
                 sock.setblocking(False)
             endpoints.append(pump.attach(sink))
-            nursery.start_soon(pump.relay, Flow(source, endpoints[-1], UntilCloseBody()))
+            flow = Flow(source, endpoints[-1], UntilCloseBody(), urgent_bytes=urgent_bytes)
+            nursery.start_soon(pump.relay, flow)
         await wait_all_tasks_blocked()
         yield [(upstream, downstream) for upstream, _, _, downstream in pairs]
         nursery.cancel_scope.cancel()
@@ -293,7 +308,7 @@ async def many_flows(pump: Pump, count: int) -> AsyncIterator[list[tuple[socket.
         sock.close()
 
 
-def received(flows: list[tuple[socket.socket, ...]]) -> list[bytes]:
+def received(flows: Pairs) -> list[bytes]:
     """Return what has come out of every flow."""
     found = []
     for _, downstream in flows:
@@ -304,7 +319,7 @@ def received(flows: list[tuple[socket.socket, ...]]) -> list[bytes]:
     return found
 
 
-async def send(flows: list[tuple[socket.socket, ...]], data: bytes = b"event") -> None:
+async def send(flows: Pairs, data: bytes = b"event") -> None:
     """Send on each flow, and let the pump do what it does without the clock moving."""
     for upstream, _ in flows:
         upstream.sendall(data)
@@ -344,8 +359,15 @@ async def test_events_of_many_flows_gather_and_move_together(mock_clock: MockClo
         assert received(flows[:1]) == [b"event"]
 
 
+async def test_nothing_gathers_where_events_are_urgent(mock_clock: MockClock) -> None:
+    async with many_flows(Pump(), GATHER_FLOWS, urgent_bytes=1) as flows:
+        for flow in flows:
+            await send([flow])
+            assert received([flow]) == [b"event"]
+
+
 async def test_nothing_gathers_while_large_pieces_move(mock_clock: MockClock) -> None:
-    large = bytes(4096)
+    large = bytes(EVENT_BYTES)
     async with many_flows(Pump(), GATHER_FLOWS) as flows:
         for _ in range(4):
             await send(flows[:1], large)

@@ -14,10 +14,13 @@ import trio
 from swproxy.proxy.failure import DownstreamGone
 from swproxy.proxy.framing import Body
 
-__all__ = ["BLOCKED", "Endpoint", "Flow"]
+__all__ = ["BLOCKED", "EVENT_BYTES", "Endpoint", "Flow"]
 
 BLOCKED = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
 """What a socket raises that can do nothing now."""
+
+EVENT_BYTES = 4096
+"""More than an event of a token stream has."""
 
 
 class Endpoint:
@@ -39,7 +42,8 @@ class Flow:
 
     `idle_seconds` bounds the time between bytes of the source, `write_seconds` the time that the
     sink takes none. `received` and `sent` count bytes of the body as they are on each wire;
-    `pending` is what was received and not yet taken.
+    `pending` is what was received and not yet taken. A flow in which `urgent_bytes` arrive at once
+    is not kept waiting for others.
     """
 
     __slots__ = (
@@ -53,6 +57,7 @@ class Flow:
         "sink",
         "source",
         "task",
+        "urgent_bytes",
         "write_seconds",
     )
 
@@ -64,12 +69,14 @@ class Flow:
         *,
         idle_seconds: float = math.inf,
         write_seconds: float = math.inf,
+        urgent_bytes: int = EVENT_BYTES,
     ) -> None:
         self.source = Endpoint(source, 0)
         self.sink = sink
         self.body = body
         self.idle_seconds = idle_seconds
         self.write_seconds = write_seconds
+        self.urgent_bytes = urgent_bytes
         self.pending: bytes | memoryview = b""
         self.received = 0
         self.sent = 0

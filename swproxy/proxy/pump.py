@@ -17,7 +17,8 @@ Waking up costs more than relaying a chunk. So once there are GATHER_FLOWS flows
 less than GATHER_SECONDS apart, the pump sleeps that long between two looks and moves what has
 gathered, as network drivers under load poll instead of taking interrupts; a look that finds nothing
 ends it. A chunk is late by that much at most, and costs a third less; with fewer flows nothing
-waits. Nor does anything while large pieces move, which would crawl at one a millisecond.
+waits. Nor does anything while large pieces move, which would crawl at one a millisecond, or
+messages of WebSockets, which may be waited for.
 
 A request's task parks itself in `relay` and is woken when its flow ends; its cancellation
 withdraws the flow. Deadlines are a timestamp a flow and one sweep a second (`SWEEP_SECONDS`), so a
@@ -52,8 +53,6 @@ SWEEP_SECONDS = 1.0
 
 GATHER_SECONDS = 0.001
 GATHER_FLOWS = 32
-_BULK = 4096
-"""Bytes received at once that are no event of a token stream."""
 
 _TLS_RECORD = 16384
 _CUT = "The upstream broke off its answer"
@@ -68,7 +67,7 @@ class Pump:
         self._flows: set[Flow] = set()
         self._view = memoryview(bytearray(BUFFER_SIZE))
         self._now = 0.0
-        self._bulk = False
+        self._urgent = False
         self._closed = False
 
     @property
@@ -147,12 +146,12 @@ class Pump:
     def _move(self) -> bool:
         """Move what is ready now; tell whether what comes next had better gather."""
         ready = self._poller.ready()
-        self._bulk = False
+        self._urgent = False
         for descriptor, events in ready:
             endpoint = self._endpoints.get(descriptor)
             if endpoint is not None:
                 self._dispatch(endpoint, events)
-        return bool(ready) and not self._bulk and len(self._flows) >= GATHER_FLOWS
+        return bool(ready) and not self._urgent and len(self._flows) >= GATHER_FLOWS
 
     def _dispatch(self, endpoint: Endpoint, events: int) -> None:
         if events & WRITE and endpoint.writer is not None:
@@ -194,8 +193,8 @@ class Pump:
         flow.moved = self._now
         body = flow.body
         if size:
-            if size >= _BULK:
-                self._bulk = True
+            if size >= flow.urgent_bytes:
+                self._urgent = True
             flow.received += size
             part = body.feed(self._view[:size])
             if part:

@@ -70,8 +70,20 @@ class Tunnel:
         self._idle_seconds = idle_seconds
         self._frames_down = FrameTracker()
         self._frames_up = FrameTracker()
-        self.down = Flow(upstream.socket, client, self._frames_down, write_seconds=write_seconds)
-        self.up = Flow(client.sock, self.down.source, self._frames_up, write_seconds=idle_seconds)
+        self.down = Flow(
+            upstream.socket,
+            client,
+            self._frames_down,
+            write_seconds=write_seconds,
+            urgent_bytes=0,
+        )
+        self.up = Flow(
+            client.sock,
+            self.down.source,
+            self._frames_up,
+            write_seconds=idle_seconds,
+            urgent_bytes=0,
+        )
         self.up.source = client
         self._scope = trio.CancelScope()
         self._alarm = trio.CancelScope()
