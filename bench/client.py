@@ -16,11 +16,21 @@ import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
+from typing import Self
 
 from bench.site import Request
 
-__all__ = ["ClosedLoop", "Load", "LoadError", "answer_end", "connect", "fetch", "no_garbage"]
+__all__ = [
+    "ClosedLoop",
+    "Connections",
+    "Load",
+    "LoadError",
+    "Window",
+    "answer_end",
+    "connect",
+    "fetch",
+    "no_garbage",
+]
 
 PATIENCE_SECONDS = 15.0
 _READ_BYTES = 65536
@@ -45,6 +55,32 @@ class Load:
     def rate(self) -> float:
         """Requests a second."""
         return self.requests / self.seconds
+
+
+@dataclass(slots=True)
+class Window:
+    """What came in a span of time: how late each thing was, and how long the span."""
+
+    latencies_ms: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Connections:
+    """Connections for one request, read by one thread; closed at the end of a `with`."""
+
+    def __init__(self, request: Request, context: ssl.SSLContext) -> None:
+        self._request = request
+        self._context = context
+        self._epoll = select.epoll()
+        self._socks: dict[int, socket.socket] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._epoll.close()
+        for sock in self._socks.values():
+            sock.close()
 
 
 @contextlib.contextmanager
@@ -133,15 +169,10 @@ class ClosedLoop:
         self._sources = 0
         self._refusals = 0
 
-    def __enter__(self) -> ClosedLoop:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for exchange in list(self._exchanges.values()):
             self._discard(exchange)
         self._epoll.close()

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import base64
 import select
-import socket
 import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from types import TracebackType
+from dataclasses import replace
 
-from bench.client import PATIENCE_SECONDS, LoadError, connect
+from bench.client import PATIENCE_SECONDS, Connections, LoadError, Window, connect
 from bench.site import Request
 from bench.upstream import FRAME_DOWN, FRAME_UP
 
-__all__ = ["HANDSHAKE", "Echoes", "Talk"]
+__all__ = ["HANDSHAKE", "Echoes"]
 
 HANDSHAKE = (
     ("Connection", "Upgrade"),
@@ -30,41 +28,12 @@ HANDSHAKE = (
 _READ_BYTES = 65536
 
 
-@dataclass(slots=True)
-class Talk:
-    """What came of a window: the time of each echo in milliseconds, and the window's length."""
-
-    echoes_ms: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def messages(self) -> int:
-        """Messages relayed: one up and one down for each echo."""
-        return 2 * len(self.echoes_ms)
-
-
-class Echoes:
+class Echoes(Connections):
     """Open tunnels to the echoing upstream."""
 
     def __init__(self, request: Request, context: ssl.SSLContext) -> None:
-        self._request = replace(request, headers=(*request.headers, *HANDSHAKE))
-        self._context = context
-        self._epoll = select.epoll()
-        self._socks: dict[int, socket.socket] = {}
+        super().__init__(replace(request, headers=(*request.headers, *HANDSHAKE)), context)
         self._missing: dict[int, int] = {}
-
-    def __enter__(self) -> Echoes:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._epoll.close()
-        for sock in self._socks.values():
-            sock.close()
 
     def open(self, count: int) -> None:
         """Open so many tunnels; raise LoadError when one is refused."""
@@ -87,9 +56,9 @@ class Echoes:
             sock.setblocking(False)
             self._epoll.register(sock.fileno(), select.EPOLLIN)
 
-    def talk(self, seconds: float) -> Talk:
+    def talk(self, seconds: float) -> Window:
         """Send a message on each tunnel, and another when its echo is whole, for so long."""
-        result = Talk()
+        result = Window()
         began = now = time.perf_counter()
         sent_at = dict.fromkeys(self._socks, began)
         for fd in self._socks:
@@ -101,7 +70,7 @@ class Echoes:
             whole = self._hear(ready)
             now = time.perf_counter()
             for fd in whole:
-                result.echoes_ms.append(1000 * (now - sent_at[fd]))
+                result.latencies_ms.append(1000 * (now - sent_at[fd]))
                 sent_at[fd] = now
                 self._say(fd)
         result.seconds = now - began

@@ -6,53 +6,18 @@ import select
 import socket
 import ssl
 import time
-from dataclasses import dataclass, field
-from types import TracebackType
 
-from bench.client import LoadError, connect
-from bench.site import Request
+from bench.client import Connections, LoadError, Window, connect
 from bench.upstream import STAMP
 
-__all__ = ["Streams", "Watch"]
+__all__ = ["Streams"]
 
 _WAVE = 32  # streams opened at once
 _READ_BYTES = 65536
 
 
-@dataclass(slots=True)
-class Watch:
-    """The events of one window: how many came, how late each was, how long it took."""
-
-    delays_ms: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def chunks(self) -> int:
-        """How many events came."""
-        return len(self.delays_ms)
-
-
-class Streams:
+class Streams(Connections):
     """Streams of one kind; open them, watch them, close them."""
-
-    def __init__(self, request: Request, context: ssl.SSLContext) -> None:
-        self._request = request
-        self._context = context
-        self._epoll = select.epoll()
-        self._socks: dict[int, socket.socket] = {}
-
-    def __enter__(self) -> Streams:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._epoll.close()
-        for sock in self._socks.values():
-            sock.close()
 
     def __len__(self) -> int:
         return len(self._socks)
@@ -90,10 +55,10 @@ class Streams:
                 if read:
                     self._epoll.register(sock.fileno(), select.EPOLLIN)
 
-    def watch(self, seconds: float) -> Watch:
+    def watch(self, seconds: float) -> Window:
         """Read for so long; raise LoadError if a stream ends."""
-        result = Watch()
-        delays = result.delays_ms
+        result = Window()
+        delays = result.latencies_ms
         began = now = time.monotonic_ns()
         end = began + int(seconds * 1e9)
         while now < end:

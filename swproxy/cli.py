@@ -18,32 +18,28 @@ from typing import TYPE_CHECKING
 import click
 
 from swproxy import __version__
+from swproxy.app_cli import app
 from swproxy.options import (
     DEFAULT_CONFIG,
+    VERBATIM,
     add_headers_option,
     allow_option,
-    app_id_argument,
     app_option,
     config_option,
+    example,
     request_options,
 )
 from swproxy.sw1.sign import sign_url
-from swproxy.terminal import Commands, print_faults, print_report, print_secret, print_table
+from swproxy.terminal import Commands, print_faults, print_report, print_secret
 
 if TYPE_CHECKING:
     from swproxy.policy.config import Config
 
 __all__ = ["main"]
 
-# click wraps help texts, but not a paragraph that begins with this mark.
-_VERBATIM = "\b\n"
-_COMPLETION = f"""{_VERBATIM}Completion in bash, or likewise in zsh and fish:
+_COMPLETION = f"""{VERBATIM}Completion in bash, or likewise in zsh and fish:
   eval "$(_SWPROXY_COMPLETE=bash_source swproxy)"
 """
-
-
-def _example(*lines: str) -> str:
-    return f"{_VERBATIM}Example:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 @click.group(
@@ -66,7 +62,7 @@ def main(ctx: click.Context) -> None:
 @main.command(
     "demo",
     short_help="Show it at work, on this machine alone.",
-    epilog=_example("swproxy demo --port 8080"),
+    epilog=example("swproxy demo --port 8080"),
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True)
 def demo(port: int) -> None:
@@ -79,7 +75,7 @@ def demo(port: int) -> None:
 @main.command(
     "init",
     short_help="Write a configuration and a first application.",
-    epilog=_example(
+    epilog=example(
         "swproxy init --app chat --allow 'https://api.openai.com/v1/*' \\",
         "    --header 'Authorization: Bearer ${OPENAI_API_KEY}'",
     ),
@@ -99,7 +95,7 @@ def init(
 
     if headers and not allow:
         raise click.UsageError("--header needs --allow, which says who may see the header.")
-    example = signing.example_url(allow[0]) if allow else "https://api.openai.com/v1/models"
+    url = signing.example_url(allow[0]) if allow else "https://api.openai.com/v1/models"
     if not allow:
         allow = ["https://api.openai.com/v1/*"]
         headers = [("Authorization", "Bearer ${OPENAI_API_KEY}")]
@@ -114,119 +110,16 @@ def init(
         click.echo(f"  export {name}=...")
     click.echo(f"  swproxy serve{option}")
     click.echo("and in another terminal:")
-    click.echo(f'  curl -N "$(swproxy sign{option} {shlex.quote(example)})"')
+    click.echo(f'  curl -N "$(swproxy sign{option} {shlex.quote(url)})"')
 
 
-@main.group(cls=Commands, short_help="Manage applications.")
-def app() -> None:
-    """Manage applications: each has an id, a secret, and a file in apps/."""
-
-
-@app.command(
-    "add",
-    short_help="Add an application.",
-    epilog=_example(
-        "swproxy app add chat --allow 'https://api.openai.com/v1/*' \\",
-        "    --header 'Authorization: Bearer ${OPENAI_API_KEY}'",
-    ),
-)
-@click.argument("app_id", metavar="[ID]", required=False)
-@config_option
-@allow_option
-@add_headers_option
-def app_add(
-    app_id: str | None, config: Path, allow: Sequence[str], headers: Sequence[tuple[str, str]]
-) -> None:
-    """Add an application, with a fresh secret that is shown this once."""
-    from swproxy.policy import applications, store
-
-    if not allow:
-        raise click.UsageError("--allow is needed: say where the application's URLs may lead.")
-    app_id, secret = app_id or applications.fresh_id(), applications.fresh_secret()
-    table = applications.new_table(secret, allow, headers)
-    click.echo(f"Wrote {store.add(config, app_id, table)}.\n")
-    print_secret(app_id, secret)
-    click.echo(_RELOAD)
-
-
-@app.command(
-    "list", short_help="List applications.", epilog=_example("swproxy app list | cut -f 1")
-)
-@config_option
-def app_list(config: Path) -> None:
-    """List applications: id, number of secrets, where they may lead, and their file."""
-    from swproxy.policy import applications, loader
-
-    rows = [applications.row(source) for source in loader.applications(config)]
-    if rows:
-        print_table(("ID", "SECRETS", "ALLOW", "FILE"), rows)
-    else:
-        click.echo("No applications. Add one with `swproxy app add`.", err=True)
-
-
-@app.command(
-    "show",
-    short_help="Show an application, but no secret.",
-    epilog=_example("swproxy app show chat"),
-)
-@app_id_argument
-@config_option
-def app_show(app_id: str, config: Path) -> None:
-    """Show an application, without its secrets and without what its headers hold."""
-    from swproxy.policy import applications, store
-
-    print_table((), applications.shown(store.find(config, app_id)))
-
-
-@app.command(
-    "rotate", short_help="Add a second secret.", epilog=_example("swproxy app rotate chat")
-)
-@app_id_argument
-@config_option
-def app_rotate(app_id: str, config: Path) -> None:
-    """Add a second secret, shown this once; the older one holds until it is retired."""
-    from swproxy.policy import applications, store
-
-    secret = applications.fresh_secret()
-    file = store.change(config, app_id, lambda table: applications.rotated(table, secret))
-    click.echo(f"Wrote {file}.\n")
-    print_secret(app_id, secret)
-    click.echo(f"{_RELOAD}\nThen give the secret to the backend, and when no URL that was signed")
-    click.echo(f"with the older one is in use any more: swproxy app retire {app_id}")
-
-
-@app.command(
-    "retire", short_help="End the older of two secrets.", epilog=_example("swproxy app retire chat")
-)
-@app_id_argument
-@config_option
-def app_retire(app_id: str, config: Path) -> None:
-    """End the older of an application's two secrets."""
-    from swproxy.policy import applications, store
-
-    file = store.change(config, app_id, applications.retired)
-    click.echo(f"Wrote {file}: the older secret is gone. {_RELOAD}")
-
-
-@app.command(
-    "remove", short_help="Remove an application.", epilog=_example("swproxy app remove chat")
-)
-@app_id_argument
-@config_option
-def app_remove(app_id: str, config: Path) -> None:
-    """Remove an application: its URLs are refused as soon as the daemon reloads."""
-    from swproxy.policy import store
-
-    click.echo(f"Removed {store.remove(config, app_id)}. {_RELOAD}")
-
-
-_RELOAD = "A running daemon takes notice with `systemctl reload swproxy`, or SIGHUP."
+main.add_command(app)
 
 
 @main.command(
     "sign",
     short_help="Print a signed URL.",
-    epilog=_example(
+    epilog=example(
         'curl -N "$(swproxy sign https://api.openai.com/v1/models)"',
         "swproxy sign https://api.openai.com/v1/responses --body @request.json",
     ),
@@ -269,7 +162,7 @@ def sign(
 @main.command(
     "explain",
     short_help="Say why a signed URL is accepted or refused.",
-    epilog=_example("swproxy explain 'https://edge.example.com/?X-Sw-Algorithm=...' -X POST"),
+    epilog=example("swproxy explain 'https://edge.example.com/?X-Sw-Algorithm=...' -X POST"),
 )
 @click.argument("signed_url")
 @request_options
@@ -306,7 +199,7 @@ def explain(
 @main.command(
     "check",
     short_help="Tell every fault of the configuration.",
-    epilog=_example("swproxy check && systemctl reload swproxy"),
+    epilog=example("swproxy check && systemctl reload swproxy"),
 )
 @config_option
 def check(config: Path) -> None:
@@ -328,7 +221,7 @@ def check(config: Path) -> None:
 @main.command(
     "serve",
     short_help="Run the proxy.",
-    epilog=_example("swproxy serve --config /etc/swproxy/swproxy.toml"),
+    epilog=example("swproxy serve --config /etc/swproxy/swproxy.toml"),
 )
 @config_option
 def serve(config: Path) -> None:

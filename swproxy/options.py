@@ -17,17 +17,27 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_CONFIG",
+    "VERBATIM",
     "add_headers_option",
     "allow_option",
     "app_id_argument",
     "app_option",
     "config_option",
+    "example",
     "request_options",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 DEFAULT_CONFIG = "swproxy.toml"
+
+VERBATIM = "\b\n"
+"""click wraps help texts, but not a paragraph that begins with this mark."""
+
+
+def example(*lines: str) -> str:
+    """Return the part of a command's help that shows it in use."""
+    return f"{VERBATIM}Example:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _header(text: str) -> tuple[str, str]:

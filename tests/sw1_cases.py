@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import signway_sdk
 from hypothesis import strategies as st
 
 from swproxy import sign_url
@@ -153,6 +154,22 @@ class Request:
             self.body,
             self.date,
         )
+
+    def sign_with_sdk(self) -> str:
+        """Sign as PyPI's signway-sdk does, which knows bodies of text only."""
+        assert not isinstance(self.body, bytes)
+        url: str = signway_sdk.sign_url(
+            self.id,
+            self.secret,
+            self.host,
+            self.proxy_url,
+            self.expiry,
+            self.method,
+            dict(self.headers or {}),
+            self.body,
+            self.date,
+        )
+        return url
 
     @property
     def content(self) -> bytes | None:

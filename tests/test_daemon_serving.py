@@ -77,14 +77,31 @@ async def test_a_full_worker_closes_an_idle_connection_for_a_new_one() -> None:
             await client.aclose()
 
 
+async def test_who_has_been_idle_for_longest_makes_room() -> None:
+    async with service(Config(limits=Limits(connections=3))) as running:
+        clients = [End(await running.connect()) for _ in range(3)]
+        # In another order than they came.
+        for number in (1, 2, 0):
+            await clients[number].send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await clients[number].read_response()).status == 400
+        for number in (1, 2):
+            clients.append(End(await running.connect()))
+            assert await clients[number].wait_closed() == "closed"
+            await until(running.service, 3)
+        await clients[0].send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await clients[0].read_response()).status == 400
+        for client in clients:
+            await client.aclose()
+
+
 async def test_a_worker_that_is_full_of_requests_says_so() -> None:
     async with service(Config(limits=Limits(connections=1))) as running:
         busy = End(await running.connect())
         await until(running.service, 1)
         await busy.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
-        served = running.service.worker.connections
+        worker = running.service.worker
         with trio.fail_after(PATIENCE):
-            while not served or any(each.idle for each in served):
+            while not worker.connections or worker.idle:
                 await trio.sleep(0.002)
         late = End(await running.connect())
         response = await late.read_response()

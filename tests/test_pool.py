@@ -94,20 +94,35 @@ async def test_a_connection_that_is_not_silent_is_never_taken(what: str) -> None
         assert backend.is_closed(0)
 
 
-async def test_the_oldest_makes_room_for_one_too_many() -> None:
-    async with pool() as (made, backend):
-        connections = [await made.dial(ORIGIN) for _ in range(3)]
-        for connection in connections:
-            made.give_back(connection)
-        assert made.idle == 2
-        assert [backend.is_closed(number) for number in range(3)] == [True, False, False]
-
-
 async def test_none_is_kept_where_none_is_wanted() -> None:
     async with pool(idle_connections=0) as (made, backend):
         made.give_back(await made.dial(ORIGIN))
         assert made.idle == 0
         assert backend.is_closed(0)
+
+
+async def test_one_too_many_is_closed_when_it_was_not_needed_for_a_second(
+    mock_clock: MockClock,
+) -> None:
+    async with pool() as (made, backend):  # it looks once a second
+        for connection in [await made.dial(ORIGIN) for _ in range(4)]:
+            made.give_back(connection)
+        taken = [made.take(ORIGIN) for _ in range(3)]
+        mock_clock.jump(1.5)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(0.3)
+        for each in taken:
+            assert each is not None
+            made.give_back(each)
+        assert made.idle == 4
+        mock_clock.jump(0.8)
+        await wait_all_tasks_blocked()
+        assert made.idle == 3
+        assert backend.is_closed(0)
+        mock_clock.jump(1)
+        await wait_all_tasks_blocked()
+        assert made.idle == 2
+        assert backend.is_closed(3)
 
 
 async def test_idle_connections_expire(mock_clock: MockClock) -> None:

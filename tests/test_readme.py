@@ -24,7 +24,7 @@ from tests.readme import README, ROOT, block, blocks
 from tests.reference import REFERENCE
 from tests.stage import stage
 
-PAGES = [README, REFERENCE, ROOT / "CHANGELOG.md"]
+PAGES = [README, REFERENCE, ROOT / "CHANGELOG.md", ROOT / "systemd" / "README.md"]
 LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
 
 
@@ -196,19 +196,6 @@ def commands(text: str) -> list[str]:
 
 
 class TestDeployment:
-    def test_is_installed_by_the_commands_that_are_run_under_systemd(self) -> None:
-        guide = (ROOT / "systemd" / "README.md").read_text()
-        run = [
-            command
-            for mark in ("python", "install")
-            for found in re.findall(rf"<!-- {mark} -->\n```sh\n(.*?)```", guide, re.DOTALL)
-            for command in commands(found)
-        ]
-        # From a clone, not from PyPI.
-        assert commands(block("deploy")) == [
-            command.replace("install swproxy", "install .") for command in run
-        ]
-
     @pytest.mark.parametrize("name", ["deploy", "nginx", "operate", "key"])
     def test_what_it_names_is_there(self, name: str) -> None:
         text = block(name)

@@ -107,17 +107,7 @@ def sent_by_a_browser(url: str) -> bytes:
 @given(REQUESTS)
 def test_whatever_the_published_python_client_signs(request: Request) -> None:
     assume(not isinstance(request.body, bytes))
-    url = signway_sdk.sign_url(
-        request.id,
-        request.secret,
-        request.host,
-        request.proxy_url,
-        request.expiry,
-        request.method,
-        dict(request.headers or {}),
-        request.body,
-        request.date,
-    )
+    url = request.sign_with_sdk()
     for target in (sent_by_requests(url), sent_by_a_browser(url)):
         claims = request.accepted(target)
         assert claims is not None

@@ -16,6 +16,7 @@ import pytest
 
 from swproxy import sign_url
 from tests.parts import require
+from tests.readme import block
 from tests.systemd_host import PATIENCE, ROOT, SystemdHost
 
 UNITS = ROOT / "systemd"
@@ -55,12 +56,14 @@ class Upstream:
                 connection.sendall(b"-last")
 
 
-def commands(mark: str) -> str:
-    """Return the block of the guide that follows `mark`."""
-    guide = (UNITS / "README.md").read_text()
-    found = re.search(rf"<!-- {mark} -->\n```sh\n(.*?)```", guide, re.DOTALL)
-    assert found
-    return found[1]
+def installation() -> str:
+    """Return the README's commands, without the two that put swproxy where it is already."""
+    python, pip, rest = block("deploy").split("\n", 2)
+    assert (python, pip) == (
+        "/usr/bin/python3 -m venv /opt/swproxy",
+        "/opt/swproxy/bin/pip install .",
+    )
+    return rest
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +74,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdHost]:
             "OPENAI_API_KEY=canary-key",
             "bash",
             "-euc",
-            f"cd /opt/source\n{commands('install')}",
+            f"cd /opt/source\n{installation()}",
         )
         assert said.endswith("ready\n")
         yield machine

@@ -19,7 +19,7 @@ NOTES = (
     (
         "Load by wrk with one thread where it is installed, else by the bench's own client. A "
         "subject has one core; upstream and load generator share the others, and `direct` is "
-        "their ceiling."
+        "their ceiling. A second of load goes before each measurement, to open the connections."
     ),
 )
 
@@ -60,6 +60,7 @@ def load(bed: Bed, subject: Subject, scheme: str, concurrency: int, seconds: int
 def _measure(
     session: Session, bed: Bed, subject: Subject, scheme: str, concurrency: int, seconds: int
 ) -> None:
+    load(bed, subject, scheme, concurrency, 1)  # opens the connections that are to be kept
     with usage(subject.family()) as spent:
         result = load(bed, subject, scheme, concurrency, seconds)
     if not result.requests:

@@ -93,13 +93,13 @@ def _measure(session: Session, bed: Bed, subject: Subject, cell: _Cell) -> Mappi
             streams.watch(0.3 if quick else 0.5 + cell.interval_ms / 1000)
             with usage(family) as spent:
                 watch = streams.watch(0.7 if quick else 4.0)
-        if not watch.chunks:
+        if not watch.latencies_ms:
             raise LoadError("no events came")
         if bed.stats()["skipped"] != skipped:
             raise LoadError("too slow: the upstream could not hand over every event in time")
-    delays = {key: percentile(watch.delays_ms, share) for key, share in SHARES.items()}
+    delays = {key: percentile(watch.latencies_ms, share) for key, share in SHARES.items()}
     session.add(NAME, subject, cell.labels, {DELAY[key]: delays[key] for key in SHARES})
     if spent.by_process:
-        cpu = {CPU: 1e6 * spent.total / watch.chunks, SHARE: spent.share}
+        cpu = {CPU: 1e6 * spent.total / len(watch.latencies_ms), SHARE: spent.share}
         session.add(NAME, subject, cell.labels, cpu)
     return delays

@@ -49,8 +49,9 @@ def _measure(session: Session, bed: Bed, subject: Subject, scheme: str, count: i
             with usage(family) as spent:
                 talk = echoes.talk(seconds)
     labels: dict[str, Label] = {"upstream": scheme, "tunnels": count}
-    found = {ECHO[key]: percentile(talk.echoes_ms, share) for key, share in SHARES.items()}
-    found[RATE] = talk.messages / talk.seconds
+    messages = 2 * len(talk.latencies_ms)  # one up and one down for each echo
+    found = {ECHO[key]: percentile(talk.latencies_ms, share) for key, share in SHARES.items()}
+    found[RATE] = messages / talk.seconds
     session.add(NAME, subject, labels, found)
     if spent.by_process:
-        session.add(NAME, subject, labels, {CPU: 1e6 * spent.total / talk.messages})
+        session.add(NAME, subject, labels, {CPU: 1e6 * spent.total / messages})

@@ -170,11 +170,10 @@ class Service:
         connections.start_soon(self._serve_connection, sock, client)
 
     def _make_room(self) -> bool:
-        """Ask an idle connection to close."""
-        for connection in self.worker.connections:
-            if connection.idle and not connection.draining:
-                connection.dismiss()
-                return True
+        """Ask the connection that has been idle for longest to close."""
+        for connection in self.worker.idle:
+            connection.dismiss()
+            return True
         return False
 
     def _turn_away(self, sock: socket.socket) -> None:

@@ -240,7 +240,8 @@ class Upstream(Section):
         default=256,
         ge=0,
         description="Connections kept open for reuse, per worker and origin: each spares the next"
-        " request a TLS handshake. 0 opens one for every request.",
+        " request a TLS handshake. Those beyond the number are closed when they have not been"
+        " needed for a second. 0 opens one for every request.",
     )
     idle_connection_seconds: float = Field(
         default=55.0,

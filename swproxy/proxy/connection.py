@@ -64,6 +64,7 @@ class Connection:
             raise
         finally:
             self.worker.connections.discard(self)
+            self.worker.idle.pop(self, None)
             self.worker.pump.detach(self.endpoint)
             if self._cut:
                 self.stream.abort()
@@ -121,10 +122,12 @@ class Connection:
         """Wait between requests; tell whether another one has begun."""
         if self._draining:
             seconds = min(seconds, _FRESH_SECONDS) if self._fresh else 0
+        self.worker.idle[self] = None
         with trio.move_on_after(seconds) as self._idle:
             while not self._buffer and (data := await self.stream.read()):
                 self._buffer = skip_empty_lines(data)
         self._idle = None
+        self.worker.idle.pop(self, None)
         self._fresh = False
         if not self._buffer and self._draining:
             # What came just as the wait was called off is answered all the same.
@@ -168,15 +171,11 @@ class Connection:
             self._idle.cancel()
 
     def dismiss(self) -> None:
-        """Close the connection at once if no request is under way: another needs the room."""
+        """Close the idle connection at once: another needs the room."""
         self._draining = True
+        self.worker.idle.pop(self)
         if self._idle is not None:
             self._idle.cancel()
-
-    @property
-    def idle(self) -> bool:
-        """Tell whether the connection waits between requests."""
-        return self._idle is not None
 
     @property
     def draining(self) -> bool:

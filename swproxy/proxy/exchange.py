@@ -77,7 +77,7 @@ class Exchange:
         """Answer a head that could not be read, and close."""
         try:
             self.record.outcome = "refused"
-            await self._tell(refusal.code, refusal.detail)
+            await self._fail(refusal.code, refusal.detail, None)
         finally:
             self._end()
 
@@ -160,8 +160,6 @@ class Exchange:
             keep_alive=self.keep_alive,
             with_body=self._head is None or self._head.method != b"HEAD",
         )
-        self.record.code = code
-        self.record.detail = detail
         self.record.status = status
         stream = self._connection.stream
         head_end = stream.sent + len(head)

@@ -5,6 +5,10 @@ taken first, so the rest grow old and are closed. A connection is given back onl
 read a whole answer off it and nothing more; `take` tests again that it is open and silent, so bytes
 that nobody asked for never reach the next request.
 
+Those beyond the number that is kept are closed when they have not been needed for a second, not at
+once: with more requests under way than that, nearly every connection lies idle for a moment and is
+needed in the next, and to dial each of them anew costs more than the request.
+
 The stacks hold idle connections only. One in use belongs to the request that uses it, which closes
 it or gives it back; there are no slots that could leak, only a count of them for the metrics.
 """
@@ -48,7 +52,7 @@ class _Origin:
 
 
 class Pool:
-    """Dials upstream connections and keeps idle ones, at most `idle_connections` an origin."""
+    """Dials upstream connections, and keeps `idle_connections` idle ones an origin."""
 
     def __init__(
         self,
@@ -111,8 +115,6 @@ class Pool:
             return
         connection.idle_since = trio.current_time()
         origin.idle.append(connection)
-        if len(origin.idle) > self._idle_connections:
-            origin.idle.popleft().close()
 
     def discard(self, connection: UpstreamConnection) -> None:
         """Close a connection that was taken or dialled and can't be used again."""
@@ -184,14 +186,20 @@ class Pool:
         try:
             while True:
                 await trio.sleep(SWEEP_SECONDS)
-                oldest = trio.current_time() - self._idle_connection_seconds
+                now = trio.current_time()
                 for name, origin in list(self._origins.items()):
-                    while origin.idle and origin.idle[0].idle_since <= oldest:
+                    while origin.idle and self._is_spare(origin.idle, now):
                         origin.idle.popleft().close()
                     if not origin.idle and origin.session is None:
                         del self._origins[name]
         finally:
             self.close()
+
+    def _is_spare(self, idle: deque[UpstreamConnection], now: float) -> bool:
+        """Tell whether the oldest of a stack is to be closed."""
+        crowded = len(idle) > self._idle_connections
+        most = SWEEP_SECONDS if crowded else self._idle_connection_seconds
+        return now - idle[0].idle_since >= most
 
 
 def _explain(error: httpcore.ConnectError) -> str:

@@ -34,6 +34,8 @@ class Worker:
     spools: SpoolBudget
     observer: Observer
     connections: set[Connection] = field(default_factory=set)
+    idle: dict[Connection, None] = field(default_factory=dict)
+    """those that wait between requests, the one that has waited longest first"""
     tunnels: set[Tunnel] = field(default_factory=set)
     tunnels_end: float = math.inf
     """when the clock is there, tunnels are closed; see `end_tunnels`"""
