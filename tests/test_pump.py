@@ -376,8 +376,13 @@ async def test_nothing_gathers_while_large_pieces_move(mock_clock: MockClock) ->
         assert received(flows[1:2]) == [b"event"]
 
 
-def tls_over(source: socket.socket, upstream: socket.socket) -> tuple[ssl.SSLSocket, ssl.SSLObject]:
-    """Wrap `source` in TLS; return it, and the other side as an object whose bytes are at hand."""
+def tls_over(
+    source: socket.socket, upstream: socket.socket, records: list[int]
+) -> tuple[ssl.SSLSocket, ssl.SSLObject]:
+    """Wrap `source` in TLS and send it records of these sizes, then the end.
+
+    Returns it, and the other side.
+    """
     context = ssl.create_default_context()
     authority().configure_trust(context)
     source.setblocking(False)
@@ -399,7 +404,8 @@ def tls_over(source: socket.socket, upstream: socket.socket) -> tuple[ssl.SSLSoc
                 upstream.sendall(outgoing.read())
             with contextlib.suppress(BlockingIOError):
                 incoming.write(upstream.recv(65536, socket.MSG_DONTWAIT))
-    server.write(bytes(16384))
+    for size in records:
+        server.write(bytes(size))
     with contextlib.suppress(ssl.SSLWantReadError):
         server.unwrap()
     upstream.sendall(outgoing.read())
@@ -410,7 +416,7 @@ async def test_an_end_of_tls_right_behind_a_full_record_is_seen() -> None:
     upstream, source = socket.socketpair()
     sink, downstream = socket.socketpair()
     # The record and close_notify are there at once; the connection below stays open.
-    source, _ = tls_over(source, upstream)
+    source, _ = tls_over(source, upstream, [16384])
     sink.setblocking(False)
     pump = Pump()
     async with trio.open_nursery() as nursery:
@@ -420,6 +426,39 @@ async def test_an_end_of_tls_right_behind_a_full_record_is_seen() -> None:
         with trio.fail_after(10):
             await pump.relay(flow)
         assert (flow.received, flow.sent, flow.body.ended) == (16384, 16384, True)
+        pump.detach(endpoint)
+        nursery.cancel_scope.cancel()
+    for sock in (upstream, source, sink, downstream):
+        sock.close()
+
+
+@pytest.mark.parametrize(
+    ("records", "looks"),
+    [
+        ([1400] * 50, 1),
+        ([16384, 100], 2),  # what is small may be the last for now; its end is in the second look
+        ([500] * 3, 4),
+        # A buffer is full when no whole record fits any more.
+        ([16384] * 8 + [1400], 2),
+        ([16000] * 8 + [1400], 2),
+    ],
+)
+async def test_records_of_a_large_answer_are_read_together(records: list[int], looks: int) -> None:
+    upstream, source = socket.socketpair()
+    sink, downstream = socket.socketpair()
+    source, _ = tls_over(source, upstream, records)
+    sink.setblocking(False)
+    sink.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    poller = CountingPoller()
+    pump = Pump(poller)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
+        endpoint = pump.attach(sink)
+        flow = Flow(source, endpoint, UntilCloseBody())
+        with trio.fail_after(10):
+            await pump.relay(flow)
+        assert (flow.received, flow.sent, flow.body.ended) == (sum(records), sum(records), True)
+        assert poller.looks == looks
         pump.detach(endpoint)
         nursery.cancel_scope.cancel()
     for sock in (upstream, source, sink, downstream):

@@ -76,8 +76,10 @@ class TestPage:
             assert os.access(ROOT / block(name).strip(), os.X_OK)
 
     def test_pictures_are_pictures(self) -> None:
-        drawing = ElementTree.parse(ROOT / ".assets" / "architecture.svg").getroot()
-        assert drawing.tag.endswith("svg")
+        drawings = sorted((ROOT / ".assets").glob("*.svg"))
+        assert [each.stem for each in drawings] == ["architecture", "small"]
+        for each in drawings:
+            assert ElementTree.parse(each).getroot().tag.endswith("svg")
         assert (ROOT / ".assets" / "demo.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -55,6 +55,8 @@ GATHER_SECONDS = 0.001
 GATHER_FLOWS = 32
 
 _TLS_RECORD = 16384
+_LARGE_RECORD = 1024
+"""Less than servers put into one that begin small (1,400 bytes), more than a token takes."""
 _CUT = "The upstream broke off its answer"
 
 
@@ -209,16 +211,17 @@ class Pump:
     def _receive_tls(self, source: ssl.SSLSocket) -> tuple[int, bool]:
         """Return how much was received, and whether the stream ended behind it."""
         # Not recv_into, which is the same with a detour.
-        size = cast(int, source.read(BUFFER_SIZE, self._view))
-        # A full record means that more of a large answer is likely to wait already.
-        while size % _TLS_RECORD == 0 and 0 < size < BUFFER_SIZE:
+        size = record = cast(int, source.read(BUFFER_SIZE, self._view))
+        # OpenSSL hands out a record at a time. A large one means that more of an answer is likely
+        # to wait already; without room for a whole one, what is left of it would not be announced.
+        while record >= _LARGE_RECORD and size <= BUFFER_SIZE - _TLS_RECORD:
             try:
-                more = source.recv_into(self._view[size:], BUFFER_SIZE - size)
+                record = source.recv_into(self._view[size:], BUFFER_SIZE - size)
             except OSError:
                 break  # nothing yet; a real error shows again at the next read
-            if not more:
+            if not record:
                 return size, True  # nothing else might ever announce it
-            size += more
+            size += record
         return size, not size
 
     def _writable(self, flow: Flow) -> None:
