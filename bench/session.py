@@ -224,9 +224,13 @@ class Session:
         except (LoadError, OSError) as error:
             self.figures.remark(scenario, subject.name, f"{what}: {error}")
         if not _calm(subject):
-            self.figures.remark(
-                scenario, subject.name, f"{what}: still busy {_CALM_SECONDS:.0f} seconds later"
-            )
+            busy = f"{what}: still busy {_CALM_SECONDS:.0f} seconds later, and started anew"
+            self.figures.remark(scenario, subject.name, busy)
+            try:
+                # What it still does would cost the others processor time.
+                subject.restart()
+            except StartError as error:
+                self.figures.remark(scenario, subject.name, f"not started again: {error}")
 
 
 def _calm(subject: Subject) -> bool:

@@ -45,13 +45,24 @@ class Subject(abc.ABC):
 
     checks_signatures = False
 
+    _site: Site
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.process: Process | None = None
 
-    @abc.abstractmethod
     def start(self, site: Site) -> None:
         """Start it and return once it accepts connections; StartError when it does not."""
+        self._site = site
+        self._start(site)
+
+    def restart(self) -> None:
+        """End its processes and start it anew where it was; StartError when it does not."""
+        self.stop()
+        self.start(self._site)
+
+    @abc.abstractmethod
+    def _start(self, site: Site) -> None: ...
 
     @abc.abstractmethod
     def request(self, scheme: str, path: str, method: str = "GET") -> Request:
@@ -88,9 +99,8 @@ class Direct(Subject):
     def __init__(self) -> None:
         super().__init__("direct")
 
-    def start(self, site: Site) -> None:
-        """Note where the upstream is; there is nothing to start."""
-        self._site = site
+    def _start(self, site: Site) -> None:
+        """Do nothing: there is no process."""
 
     def request(self, scheme: str, path: str, method: str = "GET") -> Request:
         """Return the upstream's own request, with the key a proxy would add."""
@@ -108,8 +118,7 @@ class _Signed(Subject):
 
     checks_signatures = True
 
-    def start(self, site: Site) -> None:
-        self._site = site
+    def _start(self, site: Site) -> None:
         self._port = free_port()
         self._run(site, self._port)
 
@@ -207,7 +216,7 @@ class Nginx(Subject):
     def __init__(self) -> None:
         super().__init__("nginx")
 
-    def start(self, site: Site) -> None:
+    def _start(self, site: Site) -> None:
         """Start nginx in the foreground, with a master and its workers."""
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if program is None:
@@ -240,11 +249,10 @@ class Peer(Subject):
         self._command = command
         self._template = template
 
-    def start(self, site: Site) -> None:
+    def _start(self, site: Site) -> None:
         """Run the command."""
         if site.workers != 1:
             raise StartError("measured with one worker only")
-        self._site = site
         self._port = free_port()
         names = {
             "port": self._port,

@@ -1,5 +1,7 @@
 """What the subjects are told: configurations, links, command lines and URL templates."""
 
+import io
+import sys
 from pathlib import Path
 
 import click
@@ -7,8 +9,10 @@ import pytest
 import trustme
 
 from bench.__main__ import choose
+from bench.client import LoadError
 from bench.nginx import nginx_config, secure_link
 from bench.processes import StartError
+from bench.session import Options, Session
 from bench.site import Request, Site
 from bench.subjects import Direct, Nginx, Peer, swproxy_config
 from swproxy.policy.loader import load
@@ -102,3 +106,34 @@ def test_a_subject_that_ends_at_once_is_quoted(tmp_path: Path) -> None:
     command = "sh -c 'echo it will not do >&2; exit 3'"
     with pytest.raises(StartError, match="exit code 3: it will not do"):
         Peer("mine", command, "{signed}").start(_site(tmp_path))
+
+
+SPINNING = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    pass
+"""
+
+
+def test_a_subject_that_stays_busy_is_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.session._CALM_SECONDS", 0.1)
+    script = tmp_path / "spin.py"
+    script.write_text(SPINNING)
+    subject = Peer("mine", f"{sys.executable} {script} {{port}}", "{signed}")
+    session = Session(Options(), tmp_path, io.StringIO())
+    subject.start(_site(tmp_path))
+    try:
+        before = subject.family()
+        with session.attempt("small", subject, "c=1"):
+            raise LoadError("no answer at all")
+        assert set(subject.family()).isdisjoint(before)
+        assert not any(Path(f"/proc/{pid}").exists() for pid in before)
+    finally:
+        subject.stop()
+    assert [remark.text for remark in session.figures.remarks] == [
+        "c=1: no answer at all",
+        "c=1: still busy 0 seconds later, and started anew",
+    ]
