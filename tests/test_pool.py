@@ -137,6 +137,19 @@ async def test_idle_connections_expire(mock_clock: MockClock) -> None:
         assert backend.is_closed(0)
 
 
+async def test_one_too_many_is_not_kept_for_longer_than_others(mock_clock: MockClock) -> None:
+    async with pool(idle_connections=1, idle_connection_seconds=0.5) as (made, _):
+        connections = [await made.dial(ORIGIN) for _ in range(3)]
+        await wait_all_tasks_blocked()
+        mock_clock.jump(0.4)
+        await wait_all_tasks_blocked()
+        for connection in connections:
+            made.give_back(connection)
+        mock_clock.jump(0.6)  # the first sweep
+        await wait_all_tasks_blocked()
+        assert made.idle == 0
+
+
 async def test_a_connection_is_too_old_at_its_very_second(mock_clock: MockClock) -> None:
     async with pool() as (made, backend):
         made.give_back(await made.dial(ORIGIN))

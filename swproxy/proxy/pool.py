@@ -197,8 +197,9 @@ class Pool:
 
     def _is_spare(self, idle: deque[UpstreamConnection], now: float) -> bool:
         """Tell whether the oldest of a stack is to be closed."""
-        crowded = len(idle) > self._idle_connections
-        most = SWEEP_SECONDS if crowded else self._idle_connection_seconds
+        most = self._idle_connection_seconds
+        if len(idle) > self._idle_connections:
+            most = min(most, SWEEP_SECONDS)
         return now - idle[0].idle_since >= most
 
 
