@@ -167,7 +167,6 @@ class ClosedLoop:
         self._epoll = select.epoll()
         self._exchanges: dict[int, _Exchange] = {}
         self._sources = 0
-        self._refusals = 0
 
     def __enter__(self) -> Self:
         return self

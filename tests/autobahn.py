@@ -26,22 +26,13 @@ from functools import partial
 from typing import Any
 
 import trio
-from websockets.exceptions import ConnectionClosed
-from websockets.trio.server import ServerConnection, serve
+from websockets.trio.server import serve
 
+from tests.test_websocket_libraries import echo
 from tests.wire import proxy
 
 ATTEMPTS = 4
 USUAL = "1.*,2.*,3.*,4.*,5.*,6.*,7.*,10.*"
-
-
-async def echo(connection: ServerConnection) -> None:
-    """Send every message back."""
-    try:
-        async for message in connection:
-            await connection.send(message)
-    except ConnectionClosed:
-        pass
 
 
 async def run(command: str, cases: str, excluded: str) -> dict[str, dict[str, Any]]:

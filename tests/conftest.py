@@ -1,10 +1,22 @@
 """For the whole run: options, and a search for secrets in all that tests have printed."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.wire import reveals
+from tests.wire import authority, reveals
 
 _found: list[str] = []
+
+
+@pytest.fixture
+def tls_files(tmp_path: Path) -> dict[str, Path]:
+    """Return the settings of a TLS listener."""
+    certificate = authority().issue_cert("localhost")
+    paths = {"tls_certificate": tmp_path / "chain.pem", "tls_key": tmp_path / "key.pem"}
+    paths["tls_key"].write_bytes(certificate.private_key_pem.bytes())
+    paths["tls_certificate"].write_bytes(b"".join(c.bytes() for c in certificate.cert_chain_pems))
+    return paths
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -136,7 +136,7 @@ async def test_soak(request: pytest.FixtureRequest, tmp_path: Path) -> None:
             return int(status.partition("VmRSS:")[2].split()[0])
 
         def descriptors() -> int:
-            return sum(1 for _ in Path(f"/proc/{served.process.pid}/fd").iterdir())
+            return open_descriptors(served.process.pid)
 
         for server in servers:
             client = await connect()

@@ -9,17 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.wire import End, Proxy, authority, client_context, proxy, upstream
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> dict[str, Path]:
-    """Return the settings of a TLS listener."""
-    certificate = authority().issue_cert("localhost")
-    paths = {"tls_certificate": tmp_path / "chain.pem", "tls_key": tmp_path / "key.pem"}
-    paths["tls_key"].write_bytes(certificate.private_key_pem.bytes())
-    paths["tls_certificate"].write_bytes(b"".join(c.bytes() for c in certificate.cert_chain_pems))
-    return paths
+from tests.wire import End, Proxy, client_context, proxy, upstream
 
 
 @asynccontextmanager
@@ -42,7 +32,7 @@ async def cut_short(end: End) -> None:
     await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
 
 
-async def test_requests_and_large_bodies_both_ways(files: dict[str, Path]) -> None:
+async def test_requests_and_large_bodies_both_ways(tls_files: dict[str, Path]) -> None:
     body = bytes(range(256)) * 4000
 
     async def echo(end: End) -> None:
@@ -52,7 +42,7 @@ async def test_requests_and_large_bodies_both_ways(files: dict[str, Path]) -> No
             await end.send(head + received)
         await end.wait_closed()
 
-    async with upstream(echo, tls=True) as server, proxy(server=files) as swproxy:
+    async with upstream(echo, tls=True) as server, proxy(server=tls_files) as swproxy:
         client = await swproxy.connect()
         for signed in (False, True):
             options = {"body": body} if signed else {}
@@ -64,26 +54,26 @@ async def test_requests_and_large_bodies_both_ways(files: dict[str, Path]) -> No
 
 
 async def test_an_answer_that_ends_with_the_connection_ends_with_close_notify(
-    files: dict[str, Path],
+    tls_files: dict[str, Path],
 ) -> None:
-    async with upstream(send_and_close) as server, proxy(server=files) as swproxy:
+    async with upstream(send_and_close) as server, proxy(server=tls_files) as swproxy:
         client = await swproxy.connect()
         await client.send(swproxy.request(server.url))
         # trio's SSLStream tells a truncation from an end.
         assert (await client.read_response()).body == b"hello"
 
 
-async def test_an_answer_cut_short_ends_without_close_notify(files: dict[str, Path]) -> None:
-    async with upstream(cut_short) as server, proxy(server=files) as swproxy:
+async def test_an_answer_cut_short_ends_without_close_notify(tls_files: dict[str, Path]) -> None:
+    async with upstream(cut_short) as server, proxy(server=tls_files) as swproxy:
         client = await swproxy.connect()
         await client.send(swproxy.request(server.url))
         assert await client.wait_closed() == "reset"
 
 
 async def test_a_client_that_sends_all_before_it_reads_gets_an_early_answer(
-    files: dict[str, Path],
+    tls_files: dict[str, Path],
 ) -> None:
-    async with upstream() as server, proxy(server=files) as swproxy:
+    async with upstream() as server, proxy(server=tls_files) as swproxy:
         client = await swproxy.connect()
         large = swproxy.request(server.url, "POST", headers=b"Content-Length: 99999999\r\n")
         await client.send(large)
@@ -96,14 +86,14 @@ async def test_a_client_that_sends_all_before_it_reads_gets_an_early_answer(
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_a_client_that_leaves_ends_the_upstream_connection(
-    files: dict[str, Path], version: ssl.TLSVersion
+    tls_files: dict[str, Path], version: ssl.TLSVersion
 ) -> None:
     async def hang(end: End) -> None:
         await end.read_head()
         await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
         await end.wait_closed()
 
-    async with upstream(hang) as server, proxy(server=files) as swproxy:
+    async with upstream(hang) as server, proxy(server=tls_files) as swproxy:
         context = client_context()
         context.minimum_version = context.maximum_version = version
         tcp = await trio.open_tcp_stream("127.0.0.1", swproxy.address[1])
@@ -128,10 +118,10 @@ SAYINGS: Mapping[str, bytes] = {
 @pytest.mark.parametrize("then", ["wait", "close", "reset"])
 @pytest.mark.parametrize("name", SAYINGS)
 async def test_a_handshake_that_goes_nowhere_is_over_at_its_deadline(
-    files: dict[str, Path], name: str, then: str
+    tls_files: dict[str, Path], name: str, then: str
 ) -> None:
     limits = {"head_seconds": 0.1}
-    async with proxy(server=files, limits=limits) as swproxy:
+    async with proxy(server=tls_files, limits=limits) as swproxy:
         async with plain(swproxy) as stream:
             end: Any = End(stream)
             if SAYINGS[name]:
@@ -146,8 +136,8 @@ async def test_a_handshake_that_goes_nowhere_is_over_at_its_deadline(
             assert (await client.read_response()).body == b"ok"
 
 
-async def test_old_versions_of_tls_are_not_spoken(files: dict[str, Path]) -> None:
-    async with proxy(server=files) as swproxy, plain(swproxy) as stream:
+async def test_old_versions_of_tls_are_not_spoken(tls_files: dict[str, Path]) -> None:
+    async with proxy(server=tls_files) as swproxy, plain(swproxy) as stream:
         hello = bytes.fromhex(
             "16030100310100002d0302" + "00" * 32 + "00" + "0006" + "c013c0140035" + "0100"
         )

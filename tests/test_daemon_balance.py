@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from swproxy.daemon.balance import HOLD_SECONDS, MARGIN, Share
+from swproxy.daemon.balance import HOLD_SECONDS, LOAD_BYTES, MARGIN, Share
 from swproxy.daemon.tally import shared_memory
 
 
 @pytest.fixture
 def shares() -> Iterator[list[Share]]:
-    descriptor = shared_memory(8 * 3)
+    descriptor = shared_memory(LOAD_BYTES * 3)
     yield [Share(descriptor, 3, place) for place in range(3)]
     os.close(descriptor)
 

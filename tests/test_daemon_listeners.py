@@ -91,17 +91,17 @@ def test_what_was_handed_over_comes_first_and_is_not_opened_again(bound: str) ->
         own.close()
 
 
+async def accept(listener: Listener, accepted: Accepted, batch: int, hold: float) -> None:
+    await accept_forever(
+        listener.sock, accepted, batch=batch, hold=lambda: hold, exhausted=lambda: None
+    )
+
+
 async def test_connections_are_accepted_until_cancelled(accepted: Accepted) -> None:
     (listener,) = open_listeners([TcpAddress("127.0.0.1", 0)])
     with listener.sock:
         async with trio.open_nursery() as nursery:
-
-            async def accept() -> None:
-                await accept_forever(
-                    listener.sock, accepted, batch=2, hold=lambda: 0, exhausted=lambda: None
-                )
-
-            nursery.start_soon(accept)
+            nursery.start_soon(accept, listener, accepted, 2, 0)
             clients = [socket.create_connection(listener.sock.getsockname()) for _ in range(5)]
             with trio.fail_after(PATIENCE):
                 while len(accepted) < 5:
@@ -118,13 +118,7 @@ async def test_a_connection_is_left_to_others_for_a_while_and_no_longer(
     (listener,) = open_listeners([TcpAddress("127.0.0.1", 0)])
     with listener.sock:
         async with trio.open_nursery() as nursery:
-
-            async def accept() -> None:
-                await accept_forever(
-                    listener.sock, accepted, batch=1, hold=lambda: 7.0, exhausted=lambda: None
-                )
-
-            nursery.start_soon(accept)
+            nursery.start_soon(accept, listener, accepted, 1, 7.0)
             client = socket.create_connection(listener.sock.getsockname())
             await trio.sleep(6.9)
             assert not accepted

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.running import ROOT, Daemon, daemon, write_app
-from tests.wire import API_KEY, PATIENCE, SECRET, End, upstream
+from tests.wire import API_KEY, PATIENCE, SECRET, End, open_descriptors, upstream
 
 STREAMS = 'swproxy_active_streams{kind="http"}'
 CONNECTIONS = "swproxy_connections"
@@ -41,10 +41,6 @@ async def open_stream(running: Daemon, url: str) -> End:
     await client.send(running.request(url + "/stream"))
     await client.read_until(b"first")
     return client
-
-
-def descriptors(pid: int) -> int:
-    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 async def until(running: Daemon, metric: str, value: float) -> None:
@@ -246,7 +242,7 @@ async def test_connections_are_shared_evenly_between_workers(tmp_path: Path) -> 
             await open_stream(running, server.url)
         # Each stream is two sockets, so 40 more are ten streams more than an even share. Who is
         # behind has a millisecond to come, which a busy machine may let pass now and then.
-        first, second = [descriptors(pid) for pid in running.workers()]
+        first, second = [open_descriptors(pid) for pid in running.workers()]
         assert abs(first - second) < 40
         # One that never comes keeps nobody waiting.
         asleep, _ = running.workers()

@@ -2,9 +2,10 @@
 
 import hashlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import trio
@@ -86,8 +87,8 @@ async def test_bytes_that_came_early_go_first_in_both_directions(tls: bool) -> N
         assert (record.bytes_up, record.bytes_down) == (15, 12)
 
 
-@TLS
-async def test_large_messages_cross_each_other_unharmed(tls: bool) -> None:
+async def cross_large_messages(*, tls: bool, listener: Mapping[str, Path]) -> None:
+    """Send large messages both ways at once; `tls` is the upstream's, `listener` the client's."""
     down, up = pattern(LARGE, b"down"), pattern(LARGE, b"up")
 
     async def cross(end: End) -> None:
@@ -96,7 +97,7 @@ async def test_large_messages_cross_each_other_unharmed(tls: bool) -> None:
             assert await end.read_exactly(LARGE) == up
         await end.wait_closed()
 
-    async with upstream(switching(cross), tls=tls) as server, proxy() as swproxy:
+    async with upstream(switching(cross), tls=tls) as server, proxy(server=listener) as swproxy:
         client = await open_tunnel(swproxy, server.url)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.stream.send_all, up)
@@ -104,6 +105,11 @@ async def test_large_messages_cross_each_other_unharmed(tls: bool) -> None:
         await client.aclose()
         (record,) = await swproxy.recorder.wait_for(1)
         assert (record.bytes_up, record.bytes_down) == (LARGE, LARGE)
+
+
+@TLS
+async def test_large_messages_cross_each_other_unharmed(tls: bool) -> None:
+    await cross_large_messages(tls=tls, listener={})
 
 
 async def flood(end: End) -> None:

@@ -414,9 +414,9 @@ def search(running: Proxy, upstreams: Sequence[Upstream]) -> None:
     assert not reveals(repr(running.config).encode())
 
 
-def open_descriptors() -> int:
-    """Return how many descriptors this process has open."""
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+def open_descriptors(pid: int | str = "self") -> int:
+    """Return how many descriptors a process has open, this one if none is given."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 @asynccontextmanager

@@ -14,10 +14,13 @@ eighth, MARGIN at most, is not worth a wait.
 import math
 import mmap
 
-__all__ = ["HOLD_SECONDS", "MARGIN", "Share"]
+__all__ = ["HOLD_SECONDS", "LOAD_BYTES", "MARGIN", "Share"]
 
 HOLD_SECONDS = 0.001
 MARGIN = 16
+
+LOAD_BYTES = 8
+"""Memory that a worker's number takes."""
 
 
 class Share:
@@ -28,7 +31,7 @@ class Share:
 
     def __init__(self, descriptor: int = -1, count: int = 1, place: int = 0) -> None:
         """Map the memory behind `descriptor`, or for a worker on its own none that is shared."""
-        self._loads = memoryview(mmap.mmap(descriptor, 8 * count)).cast("B").cast("d")
+        self._loads = memoryview(mmap.mmap(descriptor, LOAD_BYTES * count)).cast("B").cast("d")
         self._place = place
 
     def tell(self, connections: int) -> None:

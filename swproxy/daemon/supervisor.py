@@ -24,7 +24,7 @@ import trio
 import swproxy
 from swproxy.daemon import activation, notify
 from swproxy.daemon.admin import Admin
-from swproxy.daemon.balance import Share
+from swproxy.daemon.balance import LOAD_BYTES, Share
 from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import clear_gauges
@@ -87,7 +87,7 @@ class Supervisor:
         self._hung_seconds = hung_seconds
         self._memory = [shared_memory(MEMORY_BYTES) for _ in range(count)]
         self._tallies = [Tally(descriptor) for descriptor in self._memory]
-        self._loads = shared_memory(8 * count)
+        self._loads = shared_memory(LOAD_BYTES * count)
         self._shares = [Share(self._loads, count, place) for place in range(count)]
         for share in self._shares:
             share.leave()
