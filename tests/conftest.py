@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire import authority, reveals
+from tests.support.wire import authority, reveals
 
 _found: list[str] = []
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from swproxy.options import (
+from swproxy.cli.options import (
     add_headers_option,
     allow_option,
     app_id_argument,
     config_option,
     example,
 )
-from swproxy.terminal import Commands, print_secret, print_table
+from swproxy.cli.terminal import Commands, print_secret, print_table
 
 __all__ = ["app"]
 
@@ -43,7 +43,7 @@ def app_add(
     app_id: str | None, config: Path, allow: Sequence[str], headers: Sequence[tuple[str, str]]
 ) -> None:
     """Add an application, with a fresh secret that is shown this once."""
-    from swproxy.policy import applications, store
+    from swproxy.config import applications, store
 
     if not allow:
         raise click.UsageError("--allow is needed: say where the application's URLs may lead.")
@@ -58,7 +58,7 @@ def app_add(
 @config_option
 def app_list(config: Path) -> None:
     """List applications: id, number of secrets, where they may lead, and their file."""
-    from swproxy.policy import applications, loader
+    from swproxy.config import applications, loader
 
     rows = [applications.row(source) for source in loader.applications(config)]
     if rows:
@@ -76,7 +76,7 @@ def app_list(config: Path) -> None:
 @config_option
 def app_show(app_id: str, config: Path) -> None:
     """Show an application, without its secrets and without what its headers hold."""
-    from swproxy.policy import applications, store
+    from swproxy.config import applications, store
 
     print_table((), applications.shown(store.find(config, app_id)))
 
@@ -86,7 +86,7 @@ def app_show(app_id: str, config: Path) -> None:
 @config_option
 def app_rotate(app_id: str, config: Path) -> None:
     """Add a second secret, shown this once; the older one holds until it is retired."""
-    from swproxy.policy import applications, store
+    from swproxy.config import applications, store
 
     secret = applications.fresh_secret()
     file = store.change(config, app_id, lambda table: applications.rotated(table, secret))
@@ -103,7 +103,7 @@ def app_rotate(app_id: str, config: Path) -> None:
 @config_option
 def app_retire(app_id: str, config: Path) -> None:
     """End the older of an application's two secrets."""
-    from swproxy.policy import applications, store
+    from swproxy.config import applications, store
 
     file = store.change(config, app_id, applications.retired)
     click.echo(f"Wrote {file}: the older secret is gone. {_RELOAD}")
@@ -116,6 +116,6 @@ def app_retire(app_id: str, config: Path) -> None:
 @config_option
 def app_remove(app_id: str, config: Path) -> None:
     """Remove an application: its URLs are refused as soon as the daemon reloads."""
-    from swproxy.policy import store
+    from swproxy.config import store
 
     click.echo(f"Removed {store.remove(config, app_id)}. {_RELOAD}")

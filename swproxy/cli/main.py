@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import click
 
 from swproxy import __version__
-from swproxy.app_cli import app
-from swproxy.options import (
+from swproxy.cli.apps import app
+from swproxy.cli.options import (
     DEFAULT_CONFIG,
     VERBATIM,
     add_headers_option,
@@ -29,11 +29,11 @@ from swproxy.options import (
     example,
     request_options,
 )
+from swproxy.cli.terminal import Commands, print_faults, print_report, print_secret
 from swproxy.sw1.sign import sign_url
-from swproxy.terminal import Commands, print_faults, print_report, print_secret
 
 if TYPE_CHECKING:
-    from swproxy.policy.config import Config
+    from swproxy.config.config import Config
 
 __all__ = ["main"]
 
@@ -91,11 +91,11 @@ def init(
 
     Without --allow, the application is for OpenAI's API. Nothing is ever overwritten.
     """
-    from swproxy.policy import applications, signing, store
+    from swproxy.config import applications, signer, store
 
     if headers and not allow:
         raise click.UsageError("--header needs --allow, which says who may see the header.")
-    url = signing.example_url(allow[0]) if allow else "https://api.openai.com/v1/models"
+    url = signer.example_url(allow[0]) if allow else "https://api.openai.com/v1/models"
     if not allow:
         allow = ["https://api.openai.com/v1/*"]
         headers = [("Authorization", "Bearer ${OPENAI_API_KEY}")]
@@ -183,7 +183,7 @@ def explain(
     Method, headers and body are those of the request that is made with the URL. Exit code 1 tells
     that it is refused, or that this cannot be known.
     """
-    from swproxy.policy.explaining import report
+    from swproxy.config.diagnosis import report
 
     if signed_url == "-":
         signed_url = sys.stdin.read().strip()
@@ -207,7 +207,7 @@ def check(config: Path) -> None:
 
     Exit code 2 tells that there are some. Warnings alone leave it 0.
     """
-    from swproxy.policy.loader import inspect
+    from swproxy.config.loader import inspect
 
     found = inspect(config, os.environ)
     print_faults(found.warnings, warning=True)
@@ -239,8 +239,8 @@ def _each_once(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 def _verifier(config: Path, signed_url: str) -> tuple[Config, Sequence[str] | None]:
     """Find what there is to judge a URL with: a configuration, and secrets if they are at hand."""
-    from swproxy.policy.config import Config
-    from swproxy.policy.loader import load_to_sign
+    from swproxy.config.config import Config
+    from swproxy.config.loader import load_to_sign
     from swproxy.sw1.explain import url_app_id
 
     present = config.exists() or str(config) != DEFAULT_CONFIG
@@ -264,25 +264,21 @@ def _signer(config: Path, app_id: str | None, host: str | None, url: str) -> tup
     by_environment = id_ and app_id is None
     if by_environment and (host or not config.exists()):
         return id_, secret, host or "http://127.0.0.1:3000"
-    from swproxy.policy import signing
-    from swproxy.policy.loader import load_to_sign
+    from swproxy.config import signer
+    from swproxy.config.loader import load_to_sign
 
     loaded = load_to_sign(config, os.environ)
     if not by_environment:
         try:
-            application = signing.choose(loaded, app_id)
+            application = signer.choose(loaded, app_id)
         except ValueError as error:
             raise click.UsageError(f"{error}.") from None
-        if refusal := signing.doubt(application, url):
+        if refusal := signer.doubt(application, url):
             click.echo(f"note: swproxy will refuse this URL: {refusal.detail}", err=True)
-        id_, secret = application.id, signing.first_secret(application)
+        id_, secret = application.id, signer.first_secret(application)
     base = host or loaded.server.base_url()
     if not base:
         raise click.UsageError(
             "the proxy's address is not known: set server.public_url, or --host."
         )
     return id_, secret, base
-
-
-if __name__ == "__main__":
-    main()

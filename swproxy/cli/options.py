@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from swproxy.policy.faults import ConfigError
+from swproxy.config.faults import ConfigError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -63,7 +63,7 @@ def _body(text: str) -> bytes:
 def _complete_app(ctx: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
-    from swproxy.policy.loader import applications
+    from swproxy.config.loader import applications
 
     try:
         sources = applications(Path(ctx.params.get("config") or DEFAULT_CONFIG))

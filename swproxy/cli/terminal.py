@@ -8,10 +8,10 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from swproxy.policy.faults import ConfigError, Fault
+from swproxy.config.faults import ConfigError, Fault
 
 if TYPE_CHECKING:
-    from swproxy.policy.explaining import Report
+    from swproxy.config.diagnosis import Report
     from swproxy.sw1.explain import Candidate
     from swproxy.sw1.refusal import Refusal
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import tomli_w
 
-from swproxy.policy.assembly import AppSource, Table
-from swproxy.policy.references import BadReferenceError, Reference, split
+from swproxy.config.assembly import AppSource, Table
+from swproxy.config.references import BadReferenceError, Reference, split
 
 __all__ = [
     "fresh_id",

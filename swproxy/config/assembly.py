@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from swproxy.policy.complaints import translate, unknown_key
-from swproxy.policy.config import App, AppTable, Config, Cors, Limits, Server, Upstream
-from swproxy.policy.faults import Fault, Place, key_path, kind
-from swproxy.policy.fields import check_app_id
-from swproxy.policy.references import BadReferenceError, Reference, expand
+from swproxy.config.complaints import translate, unknown_key
+from swproxy.config.config import App, AppTable, Config, Cors, Limits, Server, Upstream
+from swproxy.config.faults import Fault, Place, key_path, kind
+from swproxy.config.fields import check_app_id
+from swproxy.config.references import BadReferenceError, Reference, expand
 
 __all__ = ["SECTIONS", "AppSource", "Assembly", "Table", "check_table"]
 

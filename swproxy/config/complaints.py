@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from swproxy.policy.faults import Place, kind
+from swproxy.config.faults import Place, kind
 
 __all__ = ["translate", "unknown_key"]
 

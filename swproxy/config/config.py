@@ -16,9 +16,7 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from swproxy.policy.cors import CorsPolicy
-from swproxy.policy.destination import Pattern
-from swproxy.policy.fields import (
+from swproxy.config.fields import (
     AdminListen,
     Allow,
     FilePath,
@@ -33,7 +31,9 @@ from swproxy.policy.fields import (
     Secrets,
     Workers,
 )
-from swproxy.policy.listen import ListenAddress, TcpAddress
+from swproxy.config.listen_address import ListenAddress, TcpAddress
+from swproxy.policy.cors import CorsPolicy
+from swproxy.policy.destination import Pattern
 
 __all__ = ["App", "AppTable", "Config", "Cors", "Limits", "Server", "Upstream"]
 

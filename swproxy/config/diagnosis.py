@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from swproxy.policy.config import App, Config
+from swproxy.config.config import App, Config
+from swproxy.config.signer import doubt
 from swproxy.policy.destination import parse_destination
-from swproxy.policy.signing import doubt
 from swproxy.sw1.explain import Candidate, Row, Verdict, explain, url_app_id
 from swproxy.sw1.refusal import Refusal
 

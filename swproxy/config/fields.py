@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PlainValidator, ValidationInfo
 
+from swproxy.config.faults import kind
+from swproxy.config.listen_address import ListenAddress, parse_listen
 from swproxy.policy.cors import parse_origin
 from swproxy.policy.destination import Pattern
-from swproxy.policy.faults import kind
 from swproxy.policy.headers import configurable
-from swproxy.policy.listen import ListenAddress, parse_listen
 
 __all__ = [
     "AdminListen",

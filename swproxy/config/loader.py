@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swproxy.policy.assembly import AppSource, Assembly, Table
-from swproxy.policy.config import Config
-from swproxy.policy.faults import ConfigError, Fault
-from swproxy.policy.references import BadReferenceError, Reference
+from swproxy.config.assembly import AppSource, Assembly, Table
+from swproxy.config.config import Config
+from swproxy.config.faults import ConfigError, Fault
+from swproxy.config.references import BadReferenceError, Reference
 
 __all__ = [
     "ConfigError",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swproxy.policy.config import App, Config
+from swproxy.config.config import App, Config
 from swproxy.policy.destination import parse_destination
 from swproxy.sw1.refusal import Refusal
 

@@ -10,12 +10,12 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from swproxy.policy import loader
-from swproxy.policy.applications import render
-from swproxy.policy.assembly import AppSource, Table, check_table
-from swproxy.policy.faults import ConfigError, Fault, key_path
-from swproxy.policy.fields import check_app_id
-from swproxy.policy.template import render_config
+from swproxy.config import loader
+from swproxy.config.applications import render
+from swproxy.config.assembly import AppSource, Table, check_table
+from swproxy.config.faults import ConfigError, Fault, key_path
+from swproxy.config.fields import check_app_id
+from swproxy.config.template import render_config
 
 __all__ = ["add", "change", "find", "initialise", "remove"]
 

@@ -15,8 +15,8 @@ from typing import Any
 import tomli_w
 from pydantic.fields import FieldInfo
 
-from swproxy.policy.assembly import SECTIONS
-from swproxy.policy.config import AppTable
+from swproxy.config.assembly import SECTIONS
+from swproxy.config.config import AppTable
 
 __all__ = ["Key", "app_keys", "keys", "render_config"]
 

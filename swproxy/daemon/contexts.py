@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import httpcore
 
-from swproxy.policy.config import Config, Upstream
+from swproxy.config.config import Config, Upstream
 
 __all__ = ["Contexts", "make_contexts"]
 

@@ -16,12 +16,12 @@ from typing import Protocol
 
 import trio
 
+from swproxy.config.config import Config
+from swproxy.config.faults import ConfigError
+from swproxy.config.loader import Inspection, inspect
 from swproxy.daemon.log import Log
 from swproxy.daemon.notify import Notifier
 from swproxy.daemon.tally import Tally
-from swproxy.policy.config import Config
-from swproxy.policy.faults import ConfigError
-from swproxy.policy.loader import Inspection, inspect
 
 __all__ = ["Control", "Controlled", "log_warnings"]
 

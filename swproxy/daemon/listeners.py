@@ -19,7 +19,7 @@ from pathlib import Path
 
 import trio
 
-from swproxy.policy.listen import ListenAddress, UnixAddress
+from swproxy.config.listen_address import ListenAddress, UnixAddress
 
 __all__ = ["Listener", "accept_forever", "accept_rest", "close_listeners", "open_listeners"]
 

@@ -14,8 +14,8 @@ import traceback
 from collections.abc import Mapping
 from typing import Literal
 
+from swproxy.config.config import Server
 from swproxy.daemon.lines import LineWriter
-from swproxy.policy.config import Server
 from swproxy.proxy.record import Record
 
 __all__ = ["Log", "under_journal"]

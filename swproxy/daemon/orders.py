@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from swproxy.policy.config import Config
+from swproxy.config.config import Config
 
 __all__ = ["BEAT", "READY", "REFUSED", "RELOADED", "Decoder", "Orders", "pack"]
 

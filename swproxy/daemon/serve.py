@@ -10,18 +10,18 @@ from typing import Any
 
 import trio
 
+from swproxy.config.config import Config
+from swproxy.config.faults import ConfigError
+from swproxy.config.loader import inspect
 from swproxy.daemon import activation, notify
 from swproxy.daemon.control import Control, log_warnings
-from swproxy.daemon.limits import raise_descriptor_limit
+from swproxy.daemon.descriptors import raise_descriptor_limit
 from swproxy.daemon.listeners import Listener, close_listeners, open_listeners
 from swproxy.daemon.log import Log
 from swproxy.daemon.notify import Notifier
 from swproxy.daemon.solo import Solo
 from swproxy.daemon.supervisor import Supervisor
 from swproxy.daemon.tally import Tally
-from swproxy.policy.config import Config
-from swproxy.policy.faults import ConfigError
-from swproxy.policy.loader import inspect
 from swproxy.proxy.record import Observer
 
 __all__ = ["run", "serve"]

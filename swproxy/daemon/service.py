@@ -11,24 +11,25 @@ the newcomer is told to come again.
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import Sequence
 from functools import partial
 
 import httpcore
 import trio
 
+from swproxy.config.config import Config
 from swproxy.daemon.balance import Share
 from swproxy.daemon.contexts import make_contexts
 from swproxy.daemon.listeners import Listener, accept_forever, accept_rest
-from swproxy.policy.config import Config
+from swproxy.http.respond import render_problem
+from swproxy.net.dial import GuardedBackend
+from swproxy.net.pool import Pool
+from swproxy.net.pump import Pump
+from swproxy.net.stream import SocketStream
 from swproxy.proxy.body import SpoolBudget
 from swproxy.proxy.connection import Connection
-from swproxy.proxy.dial import GuardedBackend
-from swproxy.proxy.pool import Pool
-from swproxy.proxy.pump import Pump
 from swproxy.proxy.record import Observer
-from swproxy.proxy.respond import render_problem
-from swproxy.proxy.stream import SocketStream
 from swproxy.proxy.worker import Worker
 
 __all__ = ["Service"]
@@ -184,6 +185,7 @@ class Service:
                 "overloaded",
                 "All connections are taken.",
                 extra=self.worker.config.open_cors.response_headers(None),
+                now=time.time(),
                 keep_alive=False,
                 with_body=True,
             )

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 import trio
 
+from swproxy.config.config import Config
 from swproxy.daemon.admin import Admin
 from swproxy.daemon.balance import Share
 from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import Metrics
 from swproxy.daemon.observers import Observers
-from swproxy.daemon.serving import Service
+from swproxy.daemon.service import Service
 from swproxy.daemon.tally import Tally
-from swproxy.policy.config import Config
 from swproxy.proxy.record import Observer
 
 __all__ = ["Solo"]

@@ -22,6 +22,7 @@ from pathlib import Path
 import trio
 
 import swproxy
+from swproxy.config.config import Config
 from swproxy.daemon import activation, notify
 from swproxy.daemon.admin import Admin
 from swproxy.daemon.balance import LOAD_BYTES, Share
@@ -30,7 +31,6 @@ from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import clear_gauges
 from swproxy.daemon.orders import BEAT, READY, REFUSED, RELOADED, Orders, pack
 from swproxy.daemon.tally import MEMORY_BYTES, Tally, shared_memory
-from swproxy.policy.config import Config
 
 __all__ = ["HUNG_SECONDS", "Supervisor"]
 
@@ -212,7 +212,7 @@ class Supervisor:
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, environ.get("PYTHONPATH")]))
         descriptors = [listener.sock.fileno() for listener in self._listeners]
         return await trio.lowlevel.open_process(
-            [sys.executable, "-P", "-m", "swproxy.daemon.worker", str(control)],
+            [sys.executable, "-P", "-m", "swproxy.daemon.worker_process", str(control)],
             stdin=subprocess.DEVNULL,
             env=environ,
             pass_fds=[control, self._memory[index], self._loads, *descriptors],

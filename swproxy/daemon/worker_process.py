@@ -16,7 +16,7 @@ import sys
 import trio
 
 from swproxy.daemon.balance import Share
-from swproxy.daemon.limits import raise_descriptor_limit
+from swproxy.daemon.descriptors import raise_descriptor_limit
 from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
 from swproxy.daemon.orders import BEAT, READY, REFUSED, RELOADED, Decoder, Orders

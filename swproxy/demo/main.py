@@ -17,10 +17,10 @@ from functools import partial
 import click
 import trio
 
+from swproxy.config.config import App, Config, Server, Upstream
 from swproxy.daemon.serve import serve
 from swproxy.demo.backend import Backend
 from swproxy.demo.model import CA_FILE, Model
-from swproxy.policy.config import App, Config, Server, Upstream
 from swproxy.policy.cors import CorsPolicy
 from swproxy.policy.destination import Pattern
 

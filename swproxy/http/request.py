@@ -13,7 +13,7 @@ import re
 
 import h11
 
-from swproxy.policy.config import Limits
+from swproxy.config.config import Limits
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["RequestHead", "parse_head", "skip_empty_lines", "take_head"]

@@ -5,7 +5,6 @@ leaves in one write together with the first bytes of the body. What goes in was 
 was made: configured values at load, upstream's by `policy.headers`, ours below.
 """
 
-import time
 from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
@@ -42,18 +41,20 @@ def render_problem(
     detail: str,
     *,
     extra: Iterable[tuple[bytes, bytes]],
+    now: float,
     keep_alive: bool,
     with_body: bool,
 ) -> tuple[int, bytes, bytes]:
     """Return (status, head, body) that tell a client what went wrong (RFC 9457).
 
-    `extra` headers come last: CORS, the request's id. Without a body it is the answer to a HEAD.
+    `extra` headers come last: CORS, the request's id. `now` is the time of day, in seconds since
+    the epoch. Without a body it is the answer to a HEAD.
     """
     status = PROBLEMS[code].status
     body = problem_body(code, detail)
     headers = [
         *_PROBLEM_HEADERS,
-        (b"date", _date(int(time.time()))),
+        (b"date", _date(int(now))),
         (b"content-length", b"%d" % len(body)),
         *extra,
     ]

@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from swproxy.proxy.syntax import RequestHead
+from swproxy.http.request import RequestHead
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Handshake", "accept_value", "check_switch", "read_handshake"]

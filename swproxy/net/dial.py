@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 import httpcore
 import trio
 
+from swproxy.net.stream import SocketStream
 from swproxy.policy.addresses import may_connect
-from swproxy.proxy.stream import SocketStream
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["DescriptorsExhausted", "GuardedBackend", "NameNotResolved"]

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import trio
 
-from swproxy.proxy.failure import DownstreamGone
-from swproxy.proxy.framing import Body
+from swproxy.http.framing import Body
+from swproxy.net.failure import DownstreamGone
 
 __all__ = ["BLOCKED", "EVENT_BYTES", "Endpoint", "Flow"]
 

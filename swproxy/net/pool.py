@@ -20,10 +20,10 @@ from ssl import SSLContext, SSLSession, SSLSocket
 import httpcore
 import trio
 
+from swproxy.net.dial import DescriptorsExhausted, NameNotResolved
+from swproxy.net.failure import UpstreamFailure
+from swproxy.net.stream import SocketStream
 from swproxy.policy.destination import Destination
-from swproxy.proxy.dial import DescriptorsExhausted, NameNotResolved
-from swproxy.proxy.failure import UpstreamFailure
-from swproxy.proxy.stream import SocketStream
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Pool", "UpstreamConnection"]

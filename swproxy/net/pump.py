@@ -39,10 +39,10 @@ from typing import cast
 
 import trio
 
-from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
-from swproxy.proxy.flow import BLOCKED, Endpoint, Flow
-from swproxy.proxy.framing import FramingError
-from swproxy.proxy.poller import GONE, READ, WRITE, ReadinessPoller, make_poller
+from swproxy.http.framing import FramingError
+from swproxy.net.failure import DownstreamGone, UpstreamFailure
+from swproxy.net.flow import BLOCKED, Endpoint, Flow
+from swproxy.net.poller import GONE, READ, WRITE, ReadinessPoller, make_poller
 
 __all__ = ["BUFFER_SIZE", "GATHER_FLOWS", "GATHER_SECONDS", "Pump"]
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import trio
 
-from swproxy.policy.config import App
+from swproxy.config.config import App
+from swproxy.http.request import RequestHead
+from swproxy.http.websocket import Handshake, read_handshake
 from swproxy.policy.destination import Destination, parse_destination
 from swproxy.proxy.body import ByteSource, RequestBody, Spool, Upload
-from swproxy.proxy.syntax import RequestHead
-from swproxy.proxy.websocket import Handshake, read_handshake
 from swproxy.proxy.worker import Worker
 from swproxy.sw1.claims import Claims, check_time, parse_target
 from swproxy.sw1.refusal import Refusal

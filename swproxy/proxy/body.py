@@ -13,9 +13,9 @@ from typing import Protocol
 
 import trio
 
-from swproxy.proxy.failure import DownstreamGone
-from swproxy.proxy.framing import ChunkedBody, ContentLengthBody, FramingError
-from swproxy.proxy.syntax import RequestHead
+from swproxy.http.framing import ChunkedBody, ContentLengthBody, FramingError
+from swproxy.http.request import RequestHead
+from swproxy.net.failure import DownstreamGone
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["GRACE_SECONDS", "MEMORY_BYTES", "MIN_RATE", "RequestBody", "Spool", "SpoolBudget"]

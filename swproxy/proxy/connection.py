@@ -13,11 +13,11 @@ away from the client (RFC 9112 section 9.6). With a reset, when an answer has be
 import httpcore
 import trio
 
+from swproxy.http.request import RequestHead, skip_empty_lines, take_head
+from swproxy.net.failure import DownstreamGone
+from swproxy.net.flow import Endpoint
+from swproxy.net.stream import SocketStream
 from swproxy.proxy.exchange import Exchange
-from swproxy.proxy.failure import DownstreamGone
-from swproxy.proxy.flow import Endpoint
-from swproxy.proxy.stream import SocketStream
-from swproxy.proxy.syntax import RequestHead, skip_empty_lines, take_head
 from swproxy.proxy.worker import Worker
 from swproxy.sw1.refusal import Refusal
 
@@ -42,7 +42,6 @@ class Connection:
         self.client = client
         self.endpoint: Endpoint
         self._buffer = b""
-        self._idle: trio.CancelScope | None = None
         self._fresh = True
         self._draining = False
         self._cut = False
@@ -78,11 +77,11 @@ class Connection:
             try:
                 head = await self._read_head(wait)
             except Refusal as refusal:
-                await Exchange(self, None).refuse(refusal)
+                await Exchange(self.worker, self, None).refuse(refusal)
                 return True
             if head is None:
                 return False
-            exchange = Exchange(self, head)
+            exchange = Exchange(self.worker, self, head)
             try:
                 await exchange.run()
             except DownstreamGone:
@@ -122,11 +121,9 @@ class Connection:
         """Wait between requests; tell whether another one has begun."""
         if self._draining:
             seconds = min(seconds, _FRESH_SECONDS) if self._fresh else 0
-        self.worker.idle[self] = None
-        with trio.move_on_after(seconds) as self._idle:
+        with trio.move_on_after(seconds) as self.worker.idle[self]:
             while not self._buffer and (data := await self.stream.read()):
                 self._buffer = skip_empty_lines(data)
-        self._idle = None
         self.worker.idle.pop(self, None)
         self._fresh = False
         if not self._buffer and self._draining:
@@ -164,18 +161,16 @@ class Connection:
     def drain(self) -> None:
         """Close the connection as soon as no request is under way, nor about to come."""
         self._draining = True
-        if self._idle is not None and self._fresh:
-            soon = trio.current_time() + _FRESH_SECONDS
-            self._idle.deadline = min(self._idle.deadline, soon)
-        elif self._idle is not None:
-            self._idle.cancel()
+        wait = self.worker.idle.get(self)
+        if wait is not None and self._fresh:
+            wait.deadline = min(wait.deadline, trio.current_time() + _FRESH_SECONDS)
+        elif wait is not None:
+            wait.cancel()
 
     def dismiss(self) -> None:
         """Close the idle connection at once: another needs the room."""
         self._draining = True
-        self.worker.idle.pop(self)
-        if self._idle is not None:
-            self._idle.cancel()
+        self.worker.idle.pop(self).cancel()
 
     @property
     def draining(self) -> bool:

@@ -5,26 +5,23 @@ end here, each in one of two ways: before the answer's head has left, the client
 problem document; after it, the connection is cut, since a cut answer must never look whole.
 """
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING
+import time
 
 import httpcore
 import trio
 
+from swproxy.http.request import RequestHead
+from swproxy.http.respond import render_head, render_problem
+from swproxy.net.failure import DownstreamGone, UpstreamFailure
 from swproxy.policy.clients import client_address
 from swproxy.policy.cors import CorsPolicy
 from swproxy.proxy.admit import admit
-from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
+from swproxy.proxy.downstream import Downstream
 from swproxy.proxy.forward import Forward
 from swproxy.proxy.record import Record
-from swproxy.proxy.respond import render_head, render_problem
-from swproxy.proxy.syntax import RequestHead
+from swproxy.proxy.worker import Worker
 from swproxy.sw1.refusal import Refusal
-
-if TYPE_CHECKING:
-    from swproxy.proxy.connection import Connection
 
 __all__ = ["Exchange"]
 
@@ -40,9 +37,9 @@ class Exchange:
     the request has been read, and `cut` whether the client has to learn that its answer is broken.
     """
 
-    def __init__(self, connection: Connection, head: RequestHead | None) -> None:
-        self._connection = connection
-        self._worker = connection.worker
+    def __init__(self, worker: Worker, downstream: Downstream, head: RequestHead | None) -> None:
+        self._worker = worker
+        self._downstream = downstream
         self._head = head
         self._cors: CorsPolicy = self._worker.config.open_cors
         self.keep_alive = (
@@ -55,7 +52,7 @@ class Exchange:
         self.record = Record(
             request_id=os.urandom(8).hex(),
             client=client_address(
-                connection.client,
+                downstream.client,
                 head.get(b"x-forwarded-for") if head else None,
                 self._worker.config.server.trusted_proxies,
             ),
@@ -91,7 +88,7 @@ class Exchange:
         try:
             if head.expects_other:
                 raise Refusal("expectation-failed", "Only Expect: 100-continue is understood.")
-            admission = await admit(self._worker, head, self._connection)
+            admission = await admit(self._worker, head, self._downstream)
             try:
                 self.record.app = admission.app.id
                 self.record.origin = admission.destination.origin
@@ -99,13 +96,13 @@ class Exchange:
                 self._cors = admission.app.cors
                 forward = Forward(
                     self._worker,
-                    self._connection.endpoint,
+                    self._downstream.endpoint,
                     head,
                     admission,
                     self.record,
                     self._extra_headers(),
-                    keep_alive=self.keep_alive and not self._connection.draining,
-                    early=self._connection.receive_now,
+                    keep_alive=self.keep_alive and not self._downstream.draining,
+                    early=self._downstream.receive_now,
                 )
                 await forward.run()
                 self.keep_alive = forward.keep_alive
@@ -136,7 +133,7 @@ class Exchange:
             *self._worker.config.open_cors.preflight_headers(head.headers),
             (b"x-request-id", self.record.request_id.encode()),
         ]
-        self.keep_alive &= self.request_ended and not self._connection.draining
+        self.keep_alive &= self.request_ended and not self._downstream.draining
         if not self.keep_alive:
             headers.append((b"connection", b"close"))
         self.record.status = 204
@@ -152,16 +149,17 @@ class Exchange:
             await self._tell(code, detail)
 
     async def _tell(self, code: str, detail: str) -> None:
-        self.keep_alive &= self.request_ended and not self._connection.draining
+        self.keep_alive &= self.request_ended and not self._downstream.draining
         status, head, body = render_problem(
             code,
             detail,
             extra=self._extra_headers(),
+            now=time.time(),
             keep_alive=self.keep_alive,
             with_body=self._head is None or self._head.method != b"HEAD",
         )
         self.record.status = status
-        stream = self._connection.stream
+        stream = self._downstream.stream
         head_end = stream.sent + len(head)
         try:
             await self._write(head + body)
@@ -170,7 +168,7 @@ class Exchange:
 
     async def _write(self, data: bytes) -> None:
         self.record.first_byte = trio.current_time()
-        await self._connection.stream.write(data, self._worker.config.limits.write_seconds)
+        await self._downstream.stream.write(data, self._worker.config.limits.write_seconds)
 
     def _extra_headers(self) -> tuple[tuple[bytes, bytes], ...]:
         origin = self._head.get(b"origin") if self._head else None

@@ -15,19 +15,19 @@ from collections.abc import Callable
 import httpcore
 import trio
 
-from swproxy.policy.config import Config
+from swproxy.config.config import Config
+from swproxy.http.framing import ChunkedBody, FramingError, UntilCloseBody
+from swproxy.http.request import RequestHead
+from swproxy.http.respond import render_head
+from swproxy.http.websocket import Handshake, check_switch
+from swproxy.net.failure import DownstreamGone, UpstreamFailure
+from swproxy.net.flow import Endpoint, Flow
+from swproxy.net.pool import UpstreamConnection
 from swproxy.policy.headers import downstream_headers, upstream_headers
 from swproxy.proxy.admit import Admission
-from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
-from swproxy.proxy.flow import Endpoint, Flow
-from swproxy.proxy.framing import ChunkedBody, FramingError, UntilCloseBody
-from swproxy.proxy.pool import UpstreamConnection
 from swproxy.proxy.record import Record
-from swproxy.proxy.respond import render_head
-from swproxy.proxy.syntax import RequestHead
 from swproxy.proxy.tunnel import Tunnel
 from swproxy.proxy.upstream import ResponseHead, UpstreamSilent, read_response_head, render_request
-from swproxy.proxy.websocket import Handshake, check_switch
 from swproxy.proxy.worker import Worker
 from swproxy.sw1.refusal import Refusal
 

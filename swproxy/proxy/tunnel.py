@@ -28,10 +28,10 @@ import math
 
 import trio
 
-from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
-from swproxy.proxy.flow import Endpoint, Flow
-from swproxy.proxy.frames import FrameTracker, going_away
-from swproxy.proxy.stream import SocketStream
+from swproxy.http.websocket_frames import FrameTracker, going_away
+from swproxy.net.failure import DownstreamGone, UpstreamFailure
+from swproxy.net.flow import Endpoint, Flow
+from swproxy.net.stream import SocketStream
 from swproxy.proxy.worker import Worker
 
 __all__ = ["Tunnel"]

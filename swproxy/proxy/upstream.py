@@ -11,9 +11,9 @@ from typing import TypeGuard
 import h11
 import httpcore
 
-from swproxy.proxy.failure import UpstreamFailure
-from swproxy.proxy.framing import Body, ChunkedBody, ContentLengthBody, UntilCloseBody
-from swproxy.proxy.pool import UpstreamConnection
+from swproxy.http.framing import Body, ChunkedBody, ContentLengthBody, UntilCloseBody
+from swproxy.net.failure import UpstreamFailure
+from swproxy.net.pool import UpstreamConnection
 
 __all__ = ["ResponseHead", "UpstreamSilent", "read_response_head", "render_request"]
 

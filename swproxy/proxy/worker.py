@@ -1,27 +1,38 @@
 """What all requests of one worker process share."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import trio
 
-from swproxy.policy.config import Config
+from swproxy.config.config import Config
+from swproxy.net.pool import Pool
+from swproxy.net.pump import Pump
 from swproxy.proxy.body import SpoolBudget
-from swproxy.proxy.pool import Pool
-from swproxy.proxy.pump import Pump
 from swproxy.proxy.record import Observer
 
-if TYPE_CHECKING:
-    from swproxy.proxy.connection import Connection
-    from swproxy.proxy.tunnel import Tunnel
-
-__all__ = ["Worker"]
+__all__ = ["Drainable", "Endable", "Worker"]
 
 _GOODBYE_SECONDS = 3.0
 """For Close frames to be sent, answered and acted upon."""
+
+
+class Drainable(Protocol):
+    """A client's connection, as far as a drain or a full worker is concerned."""
+
+    def drain(self) -> None:
+        """Close as soon as no request is under way, nor about to come."""
+
+    def dismiss(self) -> None:
+        """Close at once, being idle: another needs the room."""
+
+
+class Endable(Protocol):
+    """A tunnel, as far as a drain is concerned."""
+
+    def end_by(self, moment: float) -> None:
+        """Close politely when the clock is at `moment`, should the tunnel live that long."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,10 +44,10 @@ class Worker:
     pool: Pool
     spools: SpoolBudget
     observer: Observer
-    connections: set[Connection] = field(default_factory=set)
-    idle: dict[Connection, None] = field(default_factory=dict)
-    """those that wait between requests, the one that has waited longest first"""
-    tunnels: set[Tunnel] = field(default_factory=set)
+    connections: set[Drainable] = field(default_factory=set)
+    idle: dict[Drainable, trio.CancelScope] = field(default_factory=dict)
+    """those that wait between requests and the scope of each one's wait, the oldest first"""
+    tunnels: set[Endable] = field(default_factory=set)
     tunnels_end: float = math.inf
     """when the clock is there, tunnels are closed; see `end_tunnels`"""
 

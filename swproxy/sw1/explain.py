@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swproxy.sw1.claims import check_time, parse_target
-from swproxy.sw1.fields import Row, Verdict, body_row, header_rows, parameter_rows, time_rows
 from swproxy.sw1.guess import Candidate, all_parts, candidates, guess
 from swproxy.sw1.query import decode_value, show
 from swproxy.sw1.refusal import Refusal
+from swproxy.sw1.rows import Row, Verdict, body_row, header_rows, parameter_rows, time_rows
 from swproxy.sw1.verify import mismatch
 
 __all__ = ["Candidate", "Explanation", "Row", "Verdict", "explain", "url_app_id"]

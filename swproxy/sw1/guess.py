@@ -19,7 +19,7 @@ from swproxy.sw1.canonical import (
     signing_key,
 )
 from swproxy.sw1.claims import Claims
-from swproxy.sw1.signed import CONTENT_LENGTH, Counts, signed_values
+from swproxy.sw1.signed_headers import CONTENT_LENGTH, Counts, signed_values
 
 __all__ = ["Candidate", "Parts", "all_parts", "candidates", "guess"]
 

@@ -23,7 +23,7 @@ from swproxy.sw1.claims import (
 )
 from swproxy.sw1.query import decode_value, disguised_names, show
 from swproxy.sw1.refusal import Refusal
-from swproxy.sw1.signed import CONTENT_LENGTH
+from swproxy.sw1.signed_headers import CONTENT_LENGTH
 
 __all__ = ["Known", "Row", "Verdict", "body_row", "header_rows", "parameter_rows", "time_rows"]
 

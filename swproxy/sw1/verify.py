@@ -24,7 +24,7 @@ from hashlib import sha256
 from swproxy.sw1.canonical import canonical_headers, request_head, sign_digest, signing_key
 from swproxy.sw1.claims import Claims
 from swproxy.sw1.refusal import Refusal
-from swproxy.sw1.signed import CONTENT_LENGTH, Counts, signed_values
+from swproxy.sw1.signed_headers import CONTENT_LENGTH, Counts, signed_values
 
 __all__ = ["Verification", "mismatch", "verify"]
 

@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from swproxy import __version__, sign_url
-from swproxy.cli import main
-from swproxy.policy.loader import load, load_to_sign
+from swproxy.cli.main import main
+from swproxy.config.loader import load, load_to_sign
 
 MODELS = "https://api.openai.com/v1/models"
 KEY = {"OPENAI_API_KEY": "canary-key"}
@@ -452,7 +452,7 @@ class TestTerminal:
 
     @pytest.fixture(autouse=True)
     def terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("swproxy.terminal.is_terminal", lambda _: True)
+        monkeypatch.setattr("swproxy.cli.terminal.is_terminal", lambda _: True)
 
     @staticmethod
     def coloured(*arguments: str, env: Mapping[str, str] | None = None) -> str:
@@ -489,7 +489,7 @@ class TestProcess:
         *arguments: str, env: Mapping[str, str] | None = None, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "swproxy.cli", *arguments],
+            [sys.executable, "-m", "swproxy", *arguments],
             capture_output=True,
             text=True,
             input=stdin,
@@ -524,7 +524,7 @@ class TestProcess:
         if configured:
             initialise()
         code = (
-            "import json, sys; from swproxy.cli import main;"
+            "import json, sys; from swproxy.cli.main import main;"
             f"main(['sign', {MODELS!r}], standalone_mode=False);"
             "print(json.dumps([*sys.modules]))"
         )

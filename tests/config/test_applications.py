@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swproxy.policy import applications
-from swproxy.policy.assembly import AppSource, check_table
-from swproxy.policy.fields import check_app_id
+from swproxy.config import applications
+from swproxy.config.assembly import AppSource, check_table
+from swproxy.config.fields import check_app_id
 
 TABLE = {
     "secrets": ["canary-old", "${NEW_SECRET}"],

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swproxy.policy.assembly import SECTIONS, Assembly, check_table
-from swproxy.policy.config import AppTable, Config
-from swproxy.policy.references import BadReferenceError, Reference
+from swproxy.config.assembly import SECTIONS, Assembly, check_table
+from swproxy.config.config import AppTable, Config
+from swproxy.config.references import BadReferenceError, Reference
 
 PATH = Path("etc/swproxy.toml")
 VALUES = {"KEY": "canary-key", "SECRET": "canary-secret-0123456789"}

@@ -5,7 +5,7 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from swproxy.policy.complaints import translate, unknown_key
+from swproxy.config.complaints import translate, unknown_key
 
 
 class Inner(BaseModel):

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from swproxy.policy.config import App, AppTable, Config, Cors, Limits, Server, Upstream
+from swproxy.config.config import App, AppTable, Config, Cors, Limits, Server, Upstream
+from swproxy.config.listen_address import TcpAddress, UnixAddress
 from swproxy.policy.cors import CorsPolicy
 from swproxy.policy.destination import Pattern
-from swproxy.policy.listen import TcpAddress, UnixAddress
 
 TABLE: dict[str, Any] = {
     "secrets": ["canary-secret"],

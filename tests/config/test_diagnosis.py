@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from swproxy import sign_url
-from swproxy.policy.config import App, Config
+from swproxy.config.config import App, Config
+from swproxy.config.diagnosis import Report, report
 from swproxy.policy.destination import Pattern
-from swproxy.policy.explaining import Report, report
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 APP = App("one", ("secret",), (Pattern.parse("https://api.example/v1/*"),))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from swproxy.policy.faults import ConfigError, Fault, Place, key_path, kind
+from swproxy.config.faults import ConfigError, Fault, Place, key_path, kind
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from swproxy.policy.fields import (
+from swproxy.config.fields import (
     HeaderName,
     HeaderValue,
     LogFormat,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from swproxy.policy.listen import ListenAddress, TcpAddress, UnixAddress, parse_listen
+from swproxy.config.listen_address import ListenAddress, TcpAddress, UnixAddress, parse_listen
 
 
 @pytest.mark.parametrize(

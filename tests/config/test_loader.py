@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from swproxy.policy import loader
-from swproxy.policy.loader import ConfigError, inspect, load, load_to_sign
+from swproxy.config import loader
+from swproxy.config.loader import ConfigError, inspect, load, load_to_sign
 
 SECRET = "canary-secret-0123456789"
 APP = f"secrets = ['{SECRET}']\nallow = ['https://api.example/*']\n"

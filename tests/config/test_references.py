@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swproxy.policy.references import BadReferenceError, Reference, expand, split
+from swproxy.config.references import BadReferenceError, Reference, expand, split
 
 VALUES = {"A": "one", "B_2": "two ${A}", "EMPTY": ""}
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from swproxy.policy.config import App, Config
+from swproxy.config.config import App, Config
+from swproxy.config.signer import choose, doubt, example_url, first_secret
 from swproxy.policy.destination import Pattern, parse_destination
-from swproxy.policy.signing import choose, doubt, example_url, first_secret
 
 ONE = App("one", ("old", "new"), (Pattern.parse("https://api.example/v1/*"),))
 TWO = App("two", ("secret",), (Pattern.parse("*"),))

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from swproxy.policy import loader, store
-from swproxy.policy.applications import new_table, retired, rotated
-from swproxy.policy.faults import ConfigError
+from swproxy.config import loader, store
+from swproxy.config.applications import new_table, retired, rotated
+from swproxy.config.faults import ConfigError
 
 TABLE = new_table("s" * 43, ["https://api.example/*"], [("Authorization", "Bearer ${KEY}")])
 

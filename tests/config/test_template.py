@@ -4,9 +4,9 @@ import re
 import tomllib
 from pathlib import Path
 
-from swproxy.policy.assembly import SECTIONS, Assembly
-from swproxy.policy.config import AppTable, Config
-from swproxy.policy.template import app_keys, keys, render_config
+from swproxy.config.assembly import SECTIONS, Assembly
+from swproxy.config.config import AppTable, Config
+from swproxy.config.template import app_keys, keys, render_config
 
 
 def read(text: str) -> Config:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.wire import PATIENCE
+from tests.support.wire import PATIENCE
 
 _TAKER = """
 import json, os, sys

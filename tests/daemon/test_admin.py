@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from swproxy.policy.listen import UnixAddress
-from tests.wire import End, Response, proxy, upstream
+from swproxy.config.listen_address import UnixAddress
+from tests.support.wire import End, Response, proxy, upstream
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import ssl
 
 import pytest
 
+from swproxy.config.config import Config
 from swproxy.daemon.contexts import make_contexts
-from swproxy.policy.config import Config
 
 
 def test_upstreams_are_verified_by_name_and_certificate() -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from swproxy.config.config import Config, Server
 from swproxy.daemon.control import Control
 from swproxy.daemon.log import Log
 from swproxy.daemon.notify import Notifier
-from swproxy.daemon.serving import Service
+from swproxy.daemon.service import Service
 from swproxy.daemon.tally import Tally
-from swproxy.policy.config import Config, Server
-from tests.wire import PATIENCE, Recorder
+from tests.support.wire import PATIENCE, Recorder
 
 
 class Manager:

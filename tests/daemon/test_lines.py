@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from swproxy.daemon.lines import LineWriter
-from tests.wire import PATIENCE
+from tests.support.wire import PATIENCE
 
 
 def dropped_line(count: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from swproxy.config.listen_address import TcpAddress, UnixAddress
 from swproxy.daemon.listeners import (
     Listener,
     accept_forever,
@@ -17,8 +18,7 @@ from swproxy.daemon.listeners import (
     close_listeners,
     open_listeners,
 )
-from swproxy.policy.listen import TcpAddress, UnixAddress
-from tests.wire import PATIENCE
+from tests.support.wire import PATIENCE
 
 
 class Accepted(list[socket.socket]):

@@ -8,11 +8,11 @@ from typing import IO, Any
 
 import pytest
 
+from swproxy.config.config import Server
 from swproxy.daemon.lines import ATOMIC_BYTES
 from swproxy.daemon.log import Log, under_journal
-from swproxy.policy.config import Server
 from swproxy.proxy.record import Record
-from tests.wire import PATIENCE
+from tests.support.wire import PATIENCE
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
+from swproxy.config.config import App, Config, Server, Upstream
+from swproxy.config.listen_address import TcpAddress, UnixAddress
 from swproxy.daemon.orders import Decoder, Orders, pack
-from swproxy.policy.config import App, Config, Server, Upstream
 from swproxy.policy.cors import CorsPolicy
 from swproxy.policy.destination import Pattern, parse_destination
-from swproxy.policy.listen import TcpAddress, UnixAddress
 
 CONFIG = Config(
     server=Server.model_construct(

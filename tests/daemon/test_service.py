@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from swproxy.config.config import Config, Limits, Server
+from swproxy.config.config import Upstream as UpstreamSection
+from swproxy.config.listen_address import TcpAddress, UnixAddress
 from swproxy.daemon.listeners import Listener, close_listeners, open_listeners
-from swproxy.daemon.serving import Service
-from swproxy.policy.config import Config, Limits, Server
-from swproxy.policy.config import Upstream as UpstreamSection
-from swproxy.policy.listen import TcpAddress, UnixAddress
+from swproxy.daemon.service import Service
 from swproxy.proxy.connection import Connection
-from tests.wire import PATIENCE, End, Recorder, authority
+from tests.support.wire import PATIENCE, End, Recorder, authority
 
 
 @dataclass

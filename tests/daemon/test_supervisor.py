@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import trio
 
+from swproxy.config.config import Config, Server
+from swproxy.config.listen_address import TcpAddress
 from swproxy.daemon import supervisor as module
 from swproxy.daemon.listeners import close_listeners, open_listeners
 from swproxy.daemon.log import Log
 from swproxy.daemon.supervisor import Supervisor
-from swproxy.policy.config import Config, Server
-from swproxy.policy.listen import TcpAddress
-from tests.wire import PATIENCE
+from tests.support.wire import PATIENCE
 
 
 class Events:
@@ -57,7 +57,7 @@ def children() -> list[int]:
 
 
 def _is_worker(process: int) -> bool:
-    return b"swproxy.daemon.worker" in Path(f"/proc/{process}/cmdline").read_bytes()
+    return b"swproxy.daemon.worker_process" in Path(f"/proc/{process}/cmdline").read_bytes()
 
 
 async def test_a_worker_that_hangs_is_replaced(log: Log, events: Events) -> None:

@@ -10,7 +10,7 @@ import trio
 
 from swproxy.demo.answers import compose, tokens
 from swproxy.demo.main import Running, main
-from tests.chromium import Browser, Page, chromium
+from tests.support.chromium import Browser, Page, chromium
 
 PROMPT = "What happened when I pressed the button?"
 ANSWER = compose(PROMPT, ())

@@ -15,7 +15,7 @@ from websockets.trio.client import connect
 from swproxy.demo.answers import tokens
 from swproxy.demo.main import Running, main
 from swproxy.demo.model import CA_FILE
-from tests.chromium import Page, chromium
+from tests.support.chromium import Page, chromium
 
 PROMPT = "What happened when I pressed the button?"
 

@@ -15,14 +15,15 @@ import signway_sdk
 from click.testing import CliRunner
 
 from swproxy import sign_url
-from swproxy.cli import main
+from swproxy.cli.main import main
+from swproxy.config.loader import load
 from swproxy.demo.answers import compose
-from swproxy.policy.loader import load
 from swproxy.policy.problems import problem_body
 from swproxy.sw1.claims import parse_target
-from tests.readme import README, ROOT, block, blocks
-from tests.reference import REFERENCE
-from tests.stage import stage
+from tests.support import ROOT
+from tests.support.readme import README, block, blocks
+from tests.support.reference import REFERENCE
+from tests.support.stage import stage
 
 PAGES = [README, REFERENCE, ROOT / "CHANGELOG.md", ROOT / "systemd" / "README.md"]
 LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)

@@ -9,9 +9,9 @@ import trio
 
 from swproxy.demo.model import CERTIFICATE
 from swproxy.demo.web import Exchange, converse
-from tests.chromium import chromium
-from tests.readme import block
-from tests.stage import API_KEY, backend, stage
+from tests.support.chromium import chromium
+from tests.support.readme import block
+from tests.support.stage import API_KEY, backend, stage
 
 
 class Events:

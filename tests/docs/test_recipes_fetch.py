@@ -6,9 +6,9 @@ from pathlib import Path
 import trio
 
 from swproxy.demo.answers import compose, tokens
-from tests.chromium import Page, chromium
-from tests.readme import block
-from tests.stage import API_KEY, backend, stage
+from tests.support.chromium import Page, chromium
+from tests.support.readme import block
+from tests.support.stage import API_KEY, backend, stage
 
 ANSWER = compose("Who saw the API key?", ())
 

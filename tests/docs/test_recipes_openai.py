@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from swproxy.demo.answers import compose
-from tests.chromium import chromium
-from tests.readme import block
-from tests.stage import API_KEY, backend, stage
+from tests.support.chromium import chromium
+from tests.support.readme import block
+from tests.support.stage import API_KEY, backend, stage
 
 ANSWER = compose("A haiku, please", ())
 

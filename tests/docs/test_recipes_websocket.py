@@ -13,9 +13,9 @@ from trio_websocket import (
 )
 
 from swproxy.demo.model import CERTIFICATE
-from tests.chromium import chromium
-from tests.readme import block
-from tests.stage import API_KEY, backend, stage
+from tests.support.chromium import chromium
+from tests.support.readme import block
+from tests.support.stage import API_KEY, backend, stage
 
 
 class Echo:

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from swproxy.daemon import serving
+from swproxy.config.config import Server
+from swproxy.daemon import service
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import Metrics
 from swproxy.daemon.tally import Tally
-from swproxy.policy.config import Server
+from swproxy.net.pump import BUFFER_SIZE
 from swproxy.policy.headers import downstream_headers, upstream_headers
 from swproxy.policy.problems import PROBLEMS
 from swproxy.proxy.body import GRACE_SECONDS, MEMORY_BYTES, MIN_RATE
-from swproxy.proxy.pump import BUFFER_SIZE
 from swproxy.proxy.record import Record
-from tests.readme import README, ROOT
-from tests.reference import (
+from tests.support import ROOT
+from tests.support.readme import README
+from tests.support.reference import (
     ENVIRONMENT,
     EXIT_CODES,
     LOG_FIELDS,
@@ -61,7 +62,7 @@ def record(outcome: str) -> Record:
 @pytest.mark.parametrize("page", [README, REFERENCE], ids=lambda page: page.name)
 def test_tables_are_those_of_the_code(page: Path) -> None:
     text = page.read_text()
-    assert text == rendered(text), "run: .venv/bin/python -m tests.reference --write"
+    assert text == rendered(text), "run: .venv/bin/python -m tests.support.reference --write"
 
 
 def test_every_table_stands_somewhere_once() -> None:
@@ -157,7 +158,7 @@ def test_what_one_client_may_take_is_what_the_code_lets_it() -> None:
         f"one buffer of {BUFFER_SIZE // 1024} KiB",
         f"at {MIN_RATE // 1024} KiB a second after the first {GRACE_SECONDS:.0f} seconds",
         f"{MEMORY_BYTES // 1024} KiB of it in memory",
-        f"at most {serving._SPOOLED_AT_ONCE} times `limits.signed_body_bytes`",
+        f"at most {service._SPOOLED_AT_ONCE} times `limits.signed_body_bytes`",
     ):
         assert stated in section, stated
 

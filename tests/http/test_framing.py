@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from swproxy.proxy.framing import (
+from swproxy.http.framing import (
     Body,
     ChunkedBody,
     ContentLengthBody,

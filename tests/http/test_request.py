@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swproxy.policy.config import Limits
-from swproxy.proxy.syntax import RequestHead, skip_empty_lines, take_head
+from swproxy.config.config import Limits
+from swproxy.http.request import RequestHead, skip_empty_lines, take_head
 from swproxy.sw1.refusal import Refusal
-from tests.hostile_requests import FRAMING, METHODS, SYNTAX, TARGET
+from tests.support.hostile_requests import FRAMING, METHODS, SYNTAX, TARGET
 
 LIMITS = Limits()
 BEHIND = b"GET /behind HTTP/1.1\r\nHost: b\r\n\r\n"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.streams import StreamReader
 
-from swproxy.proxy.frames import FrameTracker, going_away
+from swproxy.http.websocket_frames import FrameTracker, going_away
 
 Shape = tuple[Opcode, int, bool]
 

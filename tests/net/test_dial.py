@@ -9,7 +9,7 @@ import httpcore
 import pytest
 import trio
 
-from swproxy.proxy.dial import GuardedBackend, NameNotResolved
+from swproxy.net.dial import GuardedBackend, NameNotResolved
 from swproxy.sw1.refusal import Refusal
 
 LOOPBACK = [ip_network("127.0.0.0/8"), ip_network("::1/128")]

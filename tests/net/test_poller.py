@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from swproxy.proxy.poller import GONE, READ, WRITE, Poller, PortablePoller, ReadinessPoller
+from swproxy.net.poller import GONE, READ, WRITE, Poller, PortablePoller, ReadinessPoller
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -10,10 +10,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from swproxy.net.failure import UpstreamFailure
+from swproxy.net.pool import Pool
+from swproxy.net.stream import SocketStream
 from swproxy.policy.destination import parse_destination
-from swproxy.proxy.failure import UpstreamFailure
-from swproxy.proxy.pool import Pool
-from swproxy.proxy.stream import SocketStream
 
 ORIGIN = parse_destination("http://upstream.test/")
 

@@ -13,12 +13,12 @@ import trio
 import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from swproxy.proxy.failure import DownstreamGone, UpstreamFailure
-from swproxy.proxy.flow import EVENT_BYTES, Endpoint, Flow
-from swproxy.proxy.framing import Body, ChunkedBody, ContentLengthBody, UntilCloseBody
-from swproxy.proxy.poller import Poller, PortablePoller, ReadinessPoller
-from swproxy.proxy.pump import BUFFER_SIZE, GATHER_FLOWS, GATHER_SECONDS, Pump
-from tests.wire import authority, server_context
+from swproxy.http.framing import Body, ChunkedBody, ContentLengthBody, UntilCloseBody
+from swproxy.net.failure import DownstreamGone, UpstreamFailure
+from swproxy.net.flow import EVENT_BYTES, Endpoint, Flow
+from swproxy.net.poller import Poller, PortablePoller, ReadinessPoller
+from swproxy.net.pump import BUFFER_SIZE, GATHER_FLOWS, GATHER_SECONDS, Pump
+from tests.support.wire import authority, server_context
 
 
 class CountingPoller(Poller):

@@ -5,7 +5,6 @@
 import json
 from functools import cache
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,8 +15,7 @@ from hypothesis import strategies as st
 from swproxy.policy.addresses import may_connect
 from swproxy.policy.destination import Destination, parse_destination
 from swproxy.sw1.refusal import Refusal
-
-DATA = Path(__file__).parent / "data"
+from tests.support import DATA
 
 
 def attempt(url: str) -> Destination | str:

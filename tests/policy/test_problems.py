@@ -3,13 +3,12 @@
 import ast
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from swproxy.policy.problems import PROBLEMS, problem_body
+from tests.support import PACKAGE
 
-PACKAGE = Path(__file__).parent.parent / "swproxy"
 STATUSES = {400, 403, 405, 408, 413, 414, 417, 426, 431, 500, 502, 503, 504}
 
 

@@ -7,7 +7,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from swproxy.policy.config import Limits
+from swproxy.config.config import Limits
+from swproxy.http.request import RequestHead, take_head
+from swproxy.net.failure import DownstreamGone
 from swproxy.proxy.body import (
     GRACE_SECONDS,
     MEMORY_BYTES,
@@ -17,8 +19,6 @@ from swproxy.proxy.body import (
     SpoolBudget,
     Upload,
 )
-from swproxy.proxy.failure import DownstreamGone
-from swproxy.proxy.syntax import RequestHead, take_head
 from swproxy.sw1.refusal import Refusal
 
 

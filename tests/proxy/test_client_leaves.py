@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.resolver import resolving
-from tests.wire import End, Proxy, Upstream, proxy, upstream
+from tests.support.resolver import resolving
+from tests.support.wire import End, Proxy, Upstream, proxy, upstream
 
 LARGE = 6_000_000
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.wire import End, Proxy, client_context, proxy, upstream
+from tests.support.wire import End, Proxy, client_context, proxy, upstream
 
 
 @asynccontextmanager

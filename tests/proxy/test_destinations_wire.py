@@ -20,8 +20,18 @@ from swproxy.sw1.canonical import (
     sign_digest,
     signing_key,
 )
-from tests.resolver import resolving
-from tests.wire import APP_ID, SECRET, End, Proxy, Response, answer_ok, authority, proxy, upstream
+from tests.support.resolver import resolving
+from tests.support.wire import (
+    APP_ID,
+    SECRET,
+    End,
+    Proxy,
+    Response,
+    answer_ok,
+    authority,
+    proxy,
+    upstream,
+)
 
 NOTHING_OPEN = {"private_networks": ()}
 

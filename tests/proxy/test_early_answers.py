@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from tests.wire import End, proxy, take_and_answer, upstream
+from tests.support.wire import End, proxy, take_and_answer, upstream
 
 LARGE = 6_000_000
 """More than all buffers on the way hold together."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.wire import API_KEY, End, proxy, take_and_answer, upstream
+from tests.support.wire import API_KEY, End, proxy, take_and_answer, upstream
 
 KEY = b"Authorization: Bearer " + API_KEY.encode()
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.wire import APP_ID, SECRET, End, Proxy, proxy, take_and_answer, upstream
+from tests.support.wire import APP_ID, SECRET, End, Proxy, proxy, take_and_answer, upstream
 
 
 async def ask_raw(swproxy: Proxy, data: bytes) -> tuple[int, str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from swproxy.policy.listen import UnixAddress
-from tests.wire import APP_ID, End, Proxy, proxy, upstream
+from swproxy.config.listen_address import UnixAddress
+from tests.support.wire import APP_ID, End, Proxy, proxy, upstream
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from swproxy.proxy import body as body_module
-from tests.wire import End, Proxy, Upstream, proxy, upstream
+from tests.support.wire import End, Proxy, Upstream, proxy, upstream
 
 CASES = 250
 AT_ONCE = 20

@@ -7,8 +7,8 @@ which must not be served: whoever answered it would have let it be smuggled.
 import pytest
 import trio
 
-from tests.hostile_requests import FRAMING, METHODS, SYNTAX, TARGET
-from tests.wire import End, Proxy, Upstream, proxy, take_and_answer, upstream
+from tests.support.hostile_requests import FRAMING, METHODS, SYNTAX, TARGET
+from tests.support.wire import End, Proxy, Upstream, proxy, take_and_answer, upstream
 
 TABLES = {
     "framing": (FRAMING, 400, "POST"),

@@ -11,9 +11,9 @@ import tracemalloc
 import pytest
 import trio
 
+from swproxy.net.pump import BUFFER_SIZE
 from swproxy.proxy import body
-from swproxy.proxy.pump import BUFFER_SIZE
-from tests.wire import End, proxy, take_and_answer, upstream
+from tests.support.wire import End, proxy, take_and_answer, upstream
 
 
 async def trickle(client: End, data: bytes) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from tests.wire import API_KEY, End, proxy, upstream
+from tests.support.wire import API_KEY, End, proxy, upstream
 
 EVENTS = [b"data: %d\n\n" % number for number in range(5)]
 

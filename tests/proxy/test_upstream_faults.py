@@ -11,8 +11,8 @@ import pytest
 import trio
 import trustme
 
-from tests.parts import require
-from tests.wire import End, authority, proxy, take_and_answer, upstream
+from tests.support.parts import require
+from tests.support.wire import End, authority, proxy, take_and_answer, upstream
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

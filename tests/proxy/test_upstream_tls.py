@@ -4,7 +4,7 @@ import ssl
 
 import trio
 
-from tests.wire import End, proxy, upstream
+from tests.support.wire import End, proxy, upstream
 
 
 async def test_later_connections_resume_the_first_ones_session() -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.sockets import CLOSE, frame, switching
-from tests.test_websocket_tunnel import GOING_AWAY, cross_large_messages, open_tunnel
-from tests.wire import End, proxy, upstream
+from tests.proxy.test_websocket_tunnel import GOING_AWAY, cross_large_messages, open_tunnel
+from tests.support.sockets import CLOSE, frame, switching
+from tests.support.wire import End, proxy, upstream
 
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
 

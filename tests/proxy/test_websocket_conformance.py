@@ -3,8 +3,8 @@
 The conversations follow the categories of the Autobahn test suite (whose numbers they carry), the
 ill-formed ones above all: a relay that judged, joined, cut or delayed frames in its own way would
 change an answer. Each is spoken once to the server itself and once through swproxy, and all that
-came back is compared byte for byte. `python -m tests.autobahn` does the same with that suite
-itself, where it can be had.
+came back is compared byte for byte. `python -m tests.support.autobahn` does the same with that
+suite itself, where it can be had.
 """
 
 from typing import Any
@@ -15,8 +15,8 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.utilities import RemoteProtocolError
 
-from tests.sockets import LINES, ask, frame, switching
-from tests.wire import End, proxy, upstream
+from tests.support.sockets import LINES, ask, frame, switching
+from tests.support.wire import End, proxy, upstream
 
 CLOSE = frame(b"\x03\xe8", opcode=8, masked=True)
 

@@ -5,12 +5,12 @@ import os
 
 import pytest
 
+from swproxy.http.request import parse_head
+from swproxy.http.websocket import Handshake, accept_value, check_switch, read_handshake
 from swproxy.policy.cors import CorsPolicy
-from swproxy.proxy.syntax import parse_head
-from swproxy.proxy.websocket import Handshake, accept_value, check_switch, read_handshake
 from swproxy.sw1.refusal import Refusal
-from tests.sockets import KEY, ask, switching
-from tests.wire import API_KEY, End, answer_ok, proxy, upstream
+from tests.support.sockets import KEY, ask, switching
+from tests.support.wire import API_KEY, End, answer_ok, proxy, upstream
 
 LINES = {
     "Connection": "Upgrade",

@@ -11,10 +11,10 @@ import pytest
 import trio
 
 from swproxy.daemon.listeners import open_listeners
-from swproxy.daemon.serving import Service
-from swproxy.proxy.pump import BUFFER_SIZE
-from tests.sockets import CLOSE, LINES, ask, frame, switching, unmasked
-from tests.wire import PATIENCE, End, Proxy, Recorder, proxy, upstream
+from swproxy.daemon.service import Service
+from swproxy.net.pump import BUFFER_SIZE
+from tests.support.sockets import CLOSE, LINES, ask, frame, switching, unmasked
+from tests.support.wire import PATIENCE, End, Proxy, Recorder, proxy, upstream
 
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
 GOING_AWAY = b"\x88\x02\x03\xe9"

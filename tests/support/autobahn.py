@@ -1,6 +1,6 @@
 """The Autobahn test suite, run against a server directly and through swproxy, and compared.
 
-    python -m tests.autobahn COMMAND [CASES [EXCLUDED]]
+    python -m tests.support.autobahn COMMAND [CASES [EXCLUDED]]
 
 The suite (`autobahntestsuite` 0.8.2) runs on Python 2.7 only, which no current distribution has, so
 this is no part of the tests that always run; `test_websocket_conformance` is. Where there is a
@@ -8,7 +8,7 @@ Python 2.7, this installs the suite into DIR, and calls it:
 
     python2.7 -m pip install --target DIR autobahntestsuite==0.8.2
     W='import site; site.addsitedir("DIR"); from autobahntestsuite import wstest; wstest.run()'
-    python -m tests.autobahn "python2.7 -W ignore -c '$W'"
+    python -m tests.support.autobahn "python2.7 -W ignore -c '$W'"
 
 CASES are the suite's patterns, separated by commas; categories 9, 12 and 13 take long. Exit code 0
 says that every case behaved the same both ways, and none closed less cleanly through swproxy. In
@@ -28,8 +28,8 @@ from typing import Any
 import trio
 from websockets.trio.server import serve
 
-from tests.test_websocket_libraries import echo
-from tests.wire import proxy
+from tests.support.wire import proxy
+from tests.system.test_websocket_libraries import echo
 
 ATTEMPTS = 4
 USUAL = "1.*,2.*,3.*,4.*,5.*,6.*,7.*,10.*"

@@ -19,7 +19,7 @@ from typing import Any
 
 import trio
 
-from tests.parts import require
+from tests.support.parts import require
 
 ANSWER_SECONDS = 30.0
 FLAGS = (

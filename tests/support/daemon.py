@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from tests.wire import API_KEY, APP_ID, PATIENCE, SECRET, End, sign
+from tests.support.wire import API_KEY, APP_ID, PATIENCE, SECRET, End, sign
 
 LIMITS_AND_LISTENERS = """
 [server]
@@ -111,7 +111,7 @@ async def daemon(
             upstream=upstream,
         )
     )
-    program = "from swproxy.cli import main; main()"
+    program = "from swproxy.cli.main import main; main()"
     command = [sys.executable, "-c", program, "serve", "--config", str(config)]
     if descriptors is not None:
         command = ["sh", "-c", f"ulimit -n {descriptors}; exec {shlex.join(command)}"]

@@ -7,8 +7,8 @@ nothing happened but another spelling, it is accepted.
 What arrives is judged by readers of the standard library, not by the code under test. `explain`
 must come to the verifier's verdict on the same request.
 
-    python -m tests.fuzz_sw1 --seconds 600            random cases, one process
-    python -m tests.fuzz_sw1 --seconds 600 --atheris  guided by coverage, if atheris is installed
+    python -m tests.support.fuzz_sw1 --seconds 600            random cases, one process
+    python -m tests.support.fuzz_sw1 --seconds 600 --atheris  guided by coverage, with atheris
 
 Ten minutes of random cases are about 1.6 million, of which a third is accepted. A failing case is
 printed as hex; `--case HEX` runs it again. `test_sw1_fuzz.py` runs a few thousand cases with the

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import trio
 
-from tests.parts import require
-from tests.wire import PATIENCE, End, authority
+from tests.support import ROOT
+from tests.support.parts import require
+from tests.support.wire import PATIENCE, End, authority
 
-SITE = Path(__file__).parent.parent / "systemd"
+SITE = ROOT / "systemd"
 
 _MAIN = """
 daemon off;

@@ -1,6 +1,6 @@
 """The tables of the documentation, made from the code that they are about.
 
-`python -m tests.reference --write` puts them between their marks in README.md and
+`python -m tests.support.reference --write` puts them between their marks in README.md and
 .docs/REFERENCE.md; a test holds that nothing there is older than the code. What the code itself
 does not say in words (what a field of the log means) is said here, and a test holds that no name
 is missing and none is there too many.
@@ -14,14 +14,15 @@ from pathlib import Path
 
 import click
 
-from swproxy.cli import main as command_line
+from swproxy.cli.main import main as command_line
+from swproxy.config.assembly import SECTIONS
+from swproxy.config.config import AppTable
+from swproxy.config.template import Key, app_keys, keys
 from swproxy.daemon.metrics import FAMILIES
 from swproxy.policy.addresses import SPECIAL
-from swproxy.policy.assembly import SECTIONS
-from swproxy.policy.config import AppTable
 from swproxy.policy.problems import PROBLEMS
-from swproxy.policy.template import Key, app_keys, keys
-from tests.readme import README, ROOT
+from tests.support import ROOT
+from tests.support.readme import README
 
 REFERENCE = ROOT / ".docs" / "REFERENCE.md"
 

@@ -13,9 +13,8 @@ from typing import Any
 import trio
 
 from swproxy import sign_url
-from tests.wire import API_KEY, APP_ID, PATIENCE, SECRET, End
-
-ROOT = Path(__file__).parent.parent
+from tests.support import ROOT
+from tests.support.wire import API_KEY, APP_ID, PATIENCE, SECRET, End
 
 _CONFIG = """
 [server]
@@ -132,7 +131,7 @@ async def daemon(
     write_app(work, allow=allow)
     with (work / "log").open("wb") as file:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "swproxy.cli", "serve", "--config", str(config)],
+            [sys.executable, "-m", "swproxy", "serve", "--config", str(config)],
             stdin=subprocess.DEVNULL,
             stderr=file if log is None else log,
             cwd=ROOT,

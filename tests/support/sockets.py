@@ -4,8 +4,8 @@ import base64
 import re
 from collections.abc import Awaitable, Callable
 
-from swproxy.proxy.websocket import accept_value
-from tests.wire import End, Handler, Proxy, Response
+from swproxy.http.websocket import accept_value
+from tests.support.wire import End, Handler, Proxy, Response
 
 KEY = base64.b64encode(b"sixteen bytes ok")
 LINES = (

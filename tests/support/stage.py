@@ -18,7 +18,7 @@ from pathlib import Path
 import trio
 
 from swproxy.demo.model import CA_FILE, MODEL_NAME, Model
-from tests.readme import block
+from tests.support.readme import block
 
 API_KEY = "sk-canary-of-the-readme"
 PATIENCE = 20.0

@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import signway_sdk
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from swproxy import sign_url
 from swproxy.sw1.claims import Claims, check_time, parse_target
 from swproxy.sw1.verify import verify
+from tests.support import DATA
 
 DATE = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 NOW = DATE.timestamp()
@@ -45,10 +45,7 @@ class Vector:
         return f"{self.sdk.split()[0]}-{self.case}"
 
 
-VECTORS = [
-    Vector(**fields)
-    for fields in json.loads((Path(__file__).parent / "data" / "sdk_urls.json").read_text())
-]
+VECTORS = [Vector(**fields) for fields in json.loads((DATA / "sdk_urls.json").read_text())]
 
 
 def target_of(url: str) -> bytes:

@@ -24,9 +24,9 @@ from typing import TypeVar
 
 import pytest
 
-from tests.parts import require
+from tests.support import ROOT
+from tests.support.parts import require
 
-ROOT = Path(__file__).parent.parent
 PATIENCE = 20.0
 _CLONE_NEWNET = 0x40000000
 
@@ -211,7 +211,7 @@ class SystemdHost:
             "/opt/swproxy/bin/swproxy",
             # A Python built with a shared library looks for it where it was installed at first.
             "#!/bin/sh\nexport LD_LIBRARY_PATH=/opt/python/lib\n"
-            'exec /opt/swproxy/bin/python -m swproxy.cli "$@"\n',
+            'exec /opt/swproxy/bin/python -m swproxy "$@"\n',
             mode=0o755,
         )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.parts import require
+from tests.support.parts import require
 
 
 def test_a_program_that_is_there_is_found() -> None:

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import trio
 
-from tests.hostile_requests import FRAMING, SYNTAX, TARGET
-from tests.wire import End, Response, Upstream
+from tests.support.hostile_requests import FRAMING, SYNTAX, TARGET
+from tests.support.wire import End, Response, Upstream
 
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 _LAST = _OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)

@@ -24,11 +24,11 @@ import trio
 import trustme
 
 from swproxy import sign_url
+from swproxy.config.config import App, Config, Limits, Server
+from swproxy.config.config import Upstream as UpstreamSection
+from swproxy.config.listen_address import TcpAddress
 from swproxy.daemon.serve import serve
-from swproxy.policy.config import App, Config, Limits, Server
-from swproxy.policy.config import Upstream as UpstreamSection
 from swproxy.policy.destination import Pattern
-from swproxy.policy.listen import TcpAddress
 from swproxy.proxy.record import Record
 
 APP_ID = "test-app"

@@ -15,7 +15,7 @@ from swproxy.sw1.canonical import (
     sign_digest,
     signing_key,
 )
-from tests.sw1_cases import Request, target_of
+from tests.support.sw1_cases import Request, target_of
 
 QUERY = (
     "X-Sw-Algorithm=SW1-HMAC-SHA256&X-Sw-Body={body}&X-Sw-Credential=foo%2F19700101"

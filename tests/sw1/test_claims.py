@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from swproxy.sw1 import claims as reading
 from swproxy.sw1.claims import Claims, check_time, parse_target
 from swproxy.sw1.refusal import Refusal
-from tests.sw1_cases import NOW, REQUESTS, Request, target_of
+from tests.support.sw1_cases import NOW, REQUESTS, Request, target_of
 
 TARGET = target_of(Request(headers={"X-Foo": "a", "Accept": "b"}, body="x").sign())
 

@@ -13,7 +13,7 @@ from swproxy.sw1.claims import check_time, parse_target
 from swproxy.sw1.explain import Explanation, Row, explain, url_app_id
 from swproxy.sw1.refusal import Refusal
 from swproxy.sw1.verify import verify
-from tests.sw1_cases import NOW, REQUESTS, VECTORS, WEEK, Request, Vector, target_of
+from tests.support.sw1_cases import NOW, REQUESTS, VECTORS, WEEK, Request, Vector, target_of
 
 SECRETS = ["my-secret"]
 

@@ -2,7 +2,7 @@
 
 import random
 
-from tests.fuzz_sw1 import CASE_BYTES, fuzz_one
+from tests.support.fuzz_sw1 import CASE_BYTES, fuzz_one
 
 
 def test_the_invariant_holds_for_a_few_thousand_cases() -> None:

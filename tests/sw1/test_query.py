@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from swproxy.sw1.query import decode_value, disguised_names, show, spellings, split_target
 from swproxy.sw1.refusal import Refusal
-from tests.sw1_cases import TEXT, Request, target_of
+from tests.support.sw1_cases import TEXT, Request, target_of
 
 TARGET = target_of(Request().sign())
 

@@ -8,7 +8,7 @@ import pytest
 import swproxy.sw1
 from swproxy.sw1.refusal import Refusal
 from swproxy.sw1.verify import mismatch
-from tests.sw1_cases import NOW, WEEK, Request, accepted, target_of
+from tests.support.sw1_cases import NOW, WEEK, Request, accepted, target_of
 
 PLAIN = target_of(Request().sign()).decode()
 WITH_HEADERS = target_of(Request(headers={"A": "1", "B": "2"}).sign()).decode()

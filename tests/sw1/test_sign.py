@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from swproxy import sign_url
-from tests.sw1_cases import DATE, REQUESTS, VECTORS, Request, Vector, target_of
+from tests.support.sw1_cases import DATE, REQUESTS, VECTORS, Request, Vector, target_of
 
 PYTHON_VECTORS = [vector for vector in VECTORS if "Python" in vector.sdk]
 

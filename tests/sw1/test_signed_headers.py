@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from swproxy.sw1.claims import parse_target
 from swproxy.sw1.refusal import Refusal
-from swproxy.sw1.signed import Counts, signed_values
-from tests.sw1_cases import Request, target_of
+from swproxy.sw1.signed_headers import Counts, signed_values
+from tests.support.sw1_cases import Request, target_of
 
 
 def count(pieces: list[bytes]) -> list[bytes]:

@@ -20,7 +20,7 @@ from swproxy.sw1.canonical import sign_digest, signing_key
 from swproxy.sw1.claims import parse_target
 from swproxy.sw1.refusal import Refusal
 from swproxy.sw1.verify import Verification, mismatch, verify
-from tests.sw1_cases import (
+from tests.support.sw1_cases import (
     REQUESTS,
     VECTORS,
     Request,

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.daemon import daemon
-from tests.traffic import Traffic, serve_mixed
-from tests.wire import End, Proxy, authority, open_descriptors, proxy, upstream
+from tests.support.daemon import daemon
+from tests.support.traffic import Traffic, serve_mixed
+from tests.support.wire import End, Proxy, authority, open_descriptors, proxy, upstream
 
 BRIEFLY = {"idle_connection_seconds": 0.05}
 """So that idle upstream connections are gone soon after the last request."""

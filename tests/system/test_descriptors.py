@@ -5,8 +5,8 @@ from pathlib import Path
 
 import trio
 
-from tests.daemon import Daemon, daemon
-from tests.wire import End, Response, take_and_answer, upstream
+from tests.support.daemon import Daemon, daemon
+from tests.support.wire import End, Response, take_and_answer, upstream
 
 LIMIT = 64
 MANY = 100

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.daemon import Daemon, daemon
-from tests.wire import End, take_and_answer, upstream
+from tests.support.daemon import Daemon, daemon
+from tests.support.wire import End, take_and_answer, upstream
 
 KIB = 1024
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import trio
 
 from swproxy import sign_url
-from tests.nginx import Nginx, nginx
-from tests.running import daemon
-from tests.wire import APP_ID, PATIENCE, SECRET, End, Proxy, Upstream, proxy, upstream
+from tests.support.nginx import Nginx, nginx
+from tests.support.running import daemon
+from tests.support.wire import APP_ID, PATIENCE, SECRET, End, Proxy, Upstream, proxy, upstream
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 EVENTS = [b"data: %d\n\n" % number for number in range(4)]

@@ -13,11 +13,20 @@ from pathlib import Path
 import pytest
 import trio
 
-from swproxy.policy.config import App, Config
+from swproxy.config.config import App, Config
 from swproxy.policy.destination import Pattern
-from tests.daemon import Daemon, daemon
-from tests.hostile_requests import FRAMING, SYNTAX, TARGET
-from tests.wire import API_KEY, APP_ID, SECRET, End, proxy, reveals, take_and_answer, upstream
+from tests.support.daemon import Daemon, daemon
+from tests.support.hostile_requests import FRAMING, SYNTAX, TARGET
+from tests.support.wire import (
+    API_KEY,
+    APP_ID,
+    SECRET,
+    End,
+    proxy,
+    reveals,
+    take_and_answer,
+    upstream,
+)
 
 
 async def send_faults(end: End) -> None:

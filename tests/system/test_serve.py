@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.running import ROOT, Daemon, daemon, write_app
-from tests.wire import API_KEY, PATIENCE, SECRET, End, open_descriptors, upstream
+from tests.support import ROOT
+from tests.support.running import Daemon, daemon, write_app
+from tests.support.wire import API_KEY, PATIENCE, SECRET, End, open_descriptors, upstream
 
 STREAMS = 'swproxy_active_streams{kind="http"}'
 CONNECTIONS = "swproxy_connections"
@@ -354,7 +355,7 @@ def test_an_address_that_is_taken_is_exit_code_1(tmp_path: Path) -> None:
 
 
 def serve(config: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "swproxy.cli", "serve", "--config", str(config)]
+    command = [sys.executable, "-m", "swproxy", "serve", "--config", str(config)]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )

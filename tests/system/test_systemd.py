@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from swproxy import sign_url
-from tests.parts import require
-from tests.readme import block
-from tests.systemd_host import PATIENCE, ROOT, SystemdHost
+from tests.support import ROOT
+from tests.support.parts import require
+from tests.support.readme import block
+from tests.support.systemd_host import PATIENCE, SystemdHost
 
 UNITS = ROOT / "systemd"
 SECRET = "canary-systemd-secret-51f0"
@@ -211,7 +212,7 @@ def test_the_guide_leads_to_a_serving_unit(host: SystemdHost, upstream: Upstream
     assert "applications 2" in host.show("swproxy.service", "StatusText")
     # Neither command lines nor environments of any process tell a secret.
     told = host.run("sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'")
-    assert "swproxy.cli" in told
+    assert "-m\nswproxy\nserve\n" in told
     assert SECRET not in told
     assert "canary-key" not in told
 

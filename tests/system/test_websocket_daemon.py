@@ -8,11 +8,11 @@ import trio
 from click.testing import CliRunner
 
 from swproxy import sign_url
-from swproxy.cli import main
+from swproxy.cli.main import main
 from swproxy.sw1.claims import parse_target
-from tests.daemon import Daemon, daemon
-from tests.sockets import LINES, frame, switching, unmasked
-from tests.wire import PATIENCE, End, upstream
+from tests.support.daemon import Daemon, daemon
+from tests.support.sockets import LINES, frame, switching, unmasked
+from tests.support.wire import PATIENCE, End, upstream
 
 GOING_AWAY = b"\x88\x02\x03\xe9"
 

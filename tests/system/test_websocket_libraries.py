@@ -20,9 +20,9 @@ from websockets.trio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from swproxy.policy.cors import CorsPolicy
-from tests.chromium import chromium
-from tests.nginx import nginx
-from tests.wire import API_KEY, End, Proxy, authority, proxy, server_context, upstream
+from tests.support.chromium import chromium
+from tests.support.nginx import nginx
+from tests.support.wire import API_KEY, End, Proxy, authority, proxy, server_context, upstream
 
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
 LARGE = 5 * 1024 * 1024
