@@ -42,7 +42,7 @@ def anchors(page: Path) -> set[str]:
 
 class TestPage:
     def test_every_block_is_run_by_a_test(self) -> None:
-        tests = [*(ROOT / "tests").glob("test_re*.py"), ROOT / "tests" / "stage.py"]
+        tests = [*(ROOT / "tests" / "docs").glob("*.py"), ROOT / "tests" / "support" / "stage.py"]
         text = "".join(path.read_text() for path in tests)
         for each in blocks():
             assert each.name, f"a block without a name: {each.text}"

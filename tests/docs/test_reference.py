@@ -128,7 +128,7 @@ def test_every_environment_variable_is_explained() -> None:
 
 
 def test_exit_codes_are_those_that_the_command_line_states() -> None:
-    text = (ROOT / "swproxy" / "cli.py").read_text()
+    text = (ROOT / "swproxy" / "cli" / "main.py").read_text()
     stated = re.search(r"Exit codes: (.*?)\. ", " ".join(text.split()))
     assert stated is not None
     assert [int(number) for number in re.findall(r"\d", stated[1])] == list(EXIT_CODES)
