@@ -1,0 +1,104 @@
+"""The ledger as a request sees it: one decision before a call, one settlement behind it.
+
+A call is charged to accounts: the application's, the user's, the URL's. `admit` takes from all of
+them or from none, in one step, whoever else asks at the same moment, in whichever process.
+`settle` says how the call ended. It never waits and never fails, so it may stand in a `finally`
+that is being cancelled; of a call that nobody settles, because its process died, all that it held
+is free again LEASE_SECONDS later. Settled twice is settled once.
+
+Stores behind it decide alike, by `decide` (or what says the same in the store's own language).
+What they must provide is in `Ledger`. A store that can't be asked raises LedgerDown, at once:
+nobody waits for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+
+import trio
+
+from swproxy.quota.accounts import Call, Refused, Taken
+from swproxy.quota.checks import End, Part
+from swproxy.quota.revocations import Revocation, Revocations
+
+__all__ = [
+    "LEASE_SECONDS",
+    "RENEW_SECONDS",
+    "Ledger",
+    "LedgerDown",
+    "Used",
+    "UsedBy",
+]
+
+LEASE_SECONDS = 30
+"""How long a worker is taken for alive after it last said so."""
+
+RENEW_SECONDS = 10
+"""How often it says so: two may be missed."""
+
+
+@dataclass(slots=True)
+class Used:
+    """What was used up, as a sum."""
+
+    requests: int = 0
+    refused: int = 0
+    streams: int = 0
+    """calls under way now; in no sum over days"""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    unknown: int = 0
+    """calls whose tokens nobody could count"""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedBy:
+    """What a user ("" for none named) of an application used on a day, in UTC."""
+
+    day: date
+    app: str
+    user: str
+    used: Used
+
+
+class LedgerDown(Exception):  # noqa: N818 - a state, as DownstreamGone is
+    """The store can't be asked, or has lost what would have to be known. `str` is for the log."""
+
+
+class Ledger(Protocol):
+    """A store of what has been used up, shared by all who serve the same applications."""
+
+    @property
+    def revocations(self) -> Revocations:
+        """What is revoked, at most a second old."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep leases, revocations and figures current until cancelled; started once it serves."""
+
+    async def admit(self, call: Call) -> Taken | Refused:
+        """Charge a call to all of its accounts, or to none. Raises LedgerDown.
+
+        Is a checkpoint only when the store makes it wait.
+        """
+
+    def settle(self, taken: Taken, end: End, used: Used | None = None) -> None:
+        """Say how a call ended, once; a second time does nothing. Never waits, never fails.
+
+        `used` adds to the figures of application and user: tokens in and out, or unknown.
+        """
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Revoke URLs for everybody who uses the store. Raises LedgerDown."""
+
+    async def usage(self, since: date, app: str = "", user: str = "") -> Sequence[UsedBy]:
+        """Return what was used since a day, of all applications and users or of one.
+
+        At most a second old. Raises LedgerDown.
+        """
+
+    async def parts(self, keys: Sequence[str]) -> Mapping[str, Mapping[str, Part]]:
+        """Return the states of accounts that have one: checks' names to parts. Raises LedgerDown.
+
+        What is held by nobody alive is left out, so that `Check.left` may take all for alive.
+        """
