@@ -194,6 +194,16 @@ _SIGNED_URL = {
     ),
 }
 
+_TERMS = {
+    "terms-invalid": Problem(
+        400,
+        "Terms are not valid",
+        "The terms behind `#sw1:` in the signed destination cannot be read as terms.",
+        "A typing error in a term's name or value, or a value that is not percent-encoded.",
+        "Have sign_url write them (terms=...), or correct the term that the detail names.",
+    ),
+}
+
 _DESTINATION = {
     "destination-invalid": Problem(
         400,
@@ -372,7 +382,7 @@ _UPSTREAM = {
 }
 
 PROBLEMS: Mapping[str, Problem] = MappingProxyType(
-    {**_SIGNED_URL, **_DESTINATION, **_WEBSOCKET, **_REQUEST, **_OURS, **_UPSTREAM}
+    {**_SIGNED_URL, **_TERMS, **_DESTINATION, **_WEBSOCKET, **_REQUEST, **_OURS, **_UPSTREAM}
 )
 
 

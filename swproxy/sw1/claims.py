@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from swproxy.sw1.canonical import ALGORITHM
 from swproxy.sw1.query import decode_value, show, spellings, split_target
 from swproxy.sw1.refusal import Refusal
+from swproxy.sw1.terms import Terms, read_terms
 
 __all__ = [
     "Claims",
@@ -43,6 +44,7 @@ class Claims:
     `proxy_url` is the decoded destination: the text that is hashed is made from it, and it is
     what must be connected to, as it stands. `spellings` are the texts (path LF canonical query)
     that a client may have hashed for these very values, each behind a few words that describe it.
+    `terms` are those in the destination's fragment, None where it carries none.
     """
 
     app_id: str
@@ -55,6 +57,7 @@ class Claims:
     path: bytes
     spellings: tuple[tuple[str, bytes], ...]
     signature: str = field(repr=False)
+    terms: Terms | None = None
 
 
 def parse_target(target: bytes) -> Claims:
@@ -75,6 +78,7 @@ def parse_target(target: bytes) -> Claims:
         path=path.encode("ascii"),
         spellings=spellings(path, raw, decoded),
         signature=read_signature(decoded["X-Sw-Signature"]),
+        terms=read_terms(decoded["X-Sw-Proxy"]),
     )
 
 

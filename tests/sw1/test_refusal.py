@@ -12,6 +12,7 @@ from tests.support.sw1_cases import NOW, WEEK, Request, accepted, target_of
 
 PLAIN = target_of(Request().sign()).decode()
 WITH_HEADERS = target_of(Request(headers={"A": "1", "B": "2"}).sign()).decode()
+WITH_TERMS = target_of(Request(proxy_url="https://a.example/#sw1:user=42").sign()).decode()
 TOO_LONG = target_of(Request(expiry=WEEK + 1).sign()).decode()
 
 # code -> a target, the headers that come with it, and how many seconds after it was signed
@@ -35,6 +36,7 @@ EARNED: dict[str, tuple[str, list[tuple[bytes, bytes]], float]] = {
     "signed-headers-duplicate": (WITH_HEADERS.replace("a%3Bb", "a%3Ba"), [], 0),
     "body-flag-invalid": (PLAIN.replace("=false", "=no"), [], 0),
     "signature-invalid": (PLAIN[:-1], [], 0),
+    "terms-invalid": (WITH_TERMS.replace("user", "usher"), [], 0),
     "signed-header-missing": (WITH_HEADERS, [(b"a", b"1")], 0),
     "signed-header-duplicate": (WITH_HEADERS, [(b"a", b"1"), (b"b", b"2"), (b"a", b"1")], 0),
     "signed-header-invalid": (WITH_HEADERS, [(b"a", b"1\nb:2"), (b"b", b"2")], 0),
