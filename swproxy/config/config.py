@@ -33,7 +33,7 @@ from swproxy.config.fields import (
 )
 from swproxy.config.listen_address import ListenAddress, TcpAddress
 from swproxy.policy.cors import CorsPolicy
-from swproxy.policy.destination import Pattern
+from swproxy.policy.destination import Destination, Pattern
 
 __all__ = ["App", "AppTable", "Config", "Cors", "Limits", "Server", "Upstream"]
 
@@ -335,6 +335,10 @@ class App:
     allow: tuple[Pattern, ...]
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     cors: CorsPolicy = field(default_factory=lambda: Cors().policy())
+
+    def allows(self, destination: Destination) -> bool:
+        """Tell whether requests may go there."""
+        return any(pattern.matches(destination) for pattern in self.allow)
 
 
 @dataclass(frozen=True, slots=True)

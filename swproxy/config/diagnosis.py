@@ -1,7 +1,7 @@
 """Why a signed URL is accepted or refused, with all that is configured: signature and destination.
 
 `sw1.explain` judges the signature; whether its URL is a destination, and an allowed one, is known
-here. Both are told; which refusal the proxy would answer with follows from its order of checks.
+here. Both are told; the refusal is the one that the proxy, walking the same checks, meets first.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
+from swproxy.config.checks import check_application, check_claims
 from swproxy.config.config import App, Config
 from swproxy.config.signer import doubt
 from swproxy.policy.destination import parse_destination
-from swproxy.sw1.explain import Candidate, Row, Verdict, explain, url_app_id
+from swproxy.sw1.explain import Candidate, Row, Verdict, explain, url_app_id, url_target
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Report", "report"]
@@ -61,36 +62,49 @@ def report(
         expiry_seconds=limits.expiry_seconds,
         clock_skew_seconds=limits.clock_skew_seconds,
     )
-    row, misled = _destination(url, config.apps.get(url_app_id(url) or ""))
-    refusal = _prevailing(found.refusal, misled)
+    app = config.apps.get(url_app_id(url) or "")
+    row = _destination(url, app)
+    refusal = _first_refusal(url, config, app, headers, now, found.refusal)
     verdict: Verdict = "bad" if refusal is not None else found.verdict
     matched = any(candidate.matches for candidate in found.canonical)
     return Report(verdict, (*found.rows, row), refusal, found.canonical, found.hints, matched)
 
 
-def _destination(url: str, app: App | None) -> tuple[Row, Refusal | None]:
+def _destination(url: str, app: App | None) -> Row:
     query = url.partition("?")[2]
     proxied = dict(parse_qsl(query, keep_blank_values=True)).get("X-Sw-Proxy", "")
     try:
         origin = parse_destination(proxied).origin
     except Refusal as refusal:
-        return Row("destination", "", "bad", refusal.detail), refusal
+        return Row("destination", "", "bad", refusal.detail)
     if app is None:
         note = "whether it is allowed is for the application to say, which is not at hand"
-        return Row("destination", origin, "unknown", note), None
+        return Row("destination", origin, "unknown", note)
     denied = doubt(app, proxied)
     if denied is not None:
-        return Row("destination", origin, "bad", denied.detail), denied
-    return Row("destination", origin, "ok", f"allowed to the application {app.id}"), None
+        return Row("destination", origin, "bad", denied.detail)
+    return Row("destination", origin, "ok", f"allowed to the application {app.id}")
 
 
-def _prevailing(signature: Refusal | None, destination: Refusal | None) -> Refusal | None:
-    """Return the refusal that comes first.
-
-    Checked are, in this order: the URL's form and time, whether its destination is one, the
-    signature, and whether the destination is allowed.
-    """
-    if signature is None or destination is None:
-        return signature or destination
-    late = signature.code == "signature-mismatch" or signature.code.startswith("signed-header-")
-    return destination if late and destination.code == "destination-invalid" else signature
+def _first_refusal(
+    url: str,
+    config: Config,
+    app: App | None,
+    headers: Sequence[tuple[str, str]],
+    now: float,
+    signature: Refusal | None,
+) -> Refusal | None:
+    """Return the refusal that the proxy would answer with, `signature` being the signature's."""
+    try:
+        _, destination = check_claims(url_target(url), config, now)
+        if signature is None and app is not None:
+            check_application(
+                app,
+                destination,
+                # A command line can't open one: a ws or wss URL is taken to be used as it is meant.
+                websocket=destination.scheme in ("ws", "wss"),
+                origins=[v.encode() for name, v in headers if name.strip().lower() == "origin"],
+            )
+    except Refusal as refusal:
+        return refusal
+    return signature

@@ -35,7 +35,7 @@ def doubt(app: App, url: str) -> Refusal | None:
         destination = parse_destination(url)
     except Refusal as refusal:
         return refusal
-    if any(pattern.matches(destination) for pattern in app.allow):
+    if app.allows(destination):
         return None
     detail = f"No `allow` pattern of the application {app.id} covers it."
     return Refusal("destination-not-allowed", detail)

@@ -26,7 +26,6 @@ from swproxy.daemon.tally import Tally
 __all__ = ["Control", "Controlled", "log_warnings"]
 
 _STATUS_SECONDS = 2.0
-_MOST_BEAT_SECONDS = 5.0
 
 
 class Controlled(Protocol):
@@ -85,7 +84,7 @@ class Control:
         """Say that the start is done; from then on give signs of life and figures."""
         self._notifier.ready()
         watchdog = self._notifier.watchdog_seconds
-        pause = min(watchdog / 3 if watchdog else _MOST_BEAT_SECONDS, _STATUS_SECONDS)
+        pause = min(watchdog / 3, _STATUS_SECONDS) if watchdog else _STATUS_SECONDS
         while True:
             await self._controlled.turn()
             self._notifier.alive()

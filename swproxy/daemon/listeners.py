@@ -20,6 +20,7 @@ from pathlib import Path
 import trio
 
 from swproxy.config.listen_address import ListenAddress, UnixAddress
+from swproxy.net.failure import EXHAUSTED
 
 __all__ = ["Listener", "accept_forever", "accept_rest", "close_listeners", "open_listeners"]
 
@@ -27,7 +28,6 @@ BACKLOG = 4096
 """Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn."""
 
 _PAUSE_SECONDS = 0.1
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 
 Handle = Callable[[socket.socket, str], None]
@@ -168,7 +168,7 @@ async def accept_forever(
             continue
         except OSError as error:
             # What accept(2) reports may be an error of the one connection, which is gone then.
-            if error.errno in _EXHAUSTED:
+            if error.errno in EXHAUSTED:
                 exhausted()
                 await trio.sleep(_PAUSE_SECONDS)
 

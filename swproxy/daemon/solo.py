@@ -58,7 +58,7 @@ class Solo:
         await self.service.turn()
 
     def tallies(self) -> Sequence[Tally]:
-        """Return the numbers of this worker, as they are now."""
+        """Return the numbers of this worker, its connections counted now."""
         self.sample()
         return [self.tally]
 

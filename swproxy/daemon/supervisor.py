@@ -59,6 +59,8 @@ class _Child:
     answer: bytes = b""
     answered: trio.Event = field(default_factory=trio.Event)
     beaten: float = field(default_factory=trio.current_time)
+    hung: bool = False
+    """given up since it did not beat any more"""
 
     async def tell(self, orders: Orders) -> None:
         """Send orders; to one that is gone they don't matter any more."""
@@ -183,7 +185,6 @@ class Supervisor:
         self._children[index] = child
         if self.draining:  # it came while the process was being started
             process.kill()
-        reason = ""
         try:
             async with child.pipe, trio.open_nursery() as nursery:
                 nursery.start_soon(self._order, index, child)
@@ -191,7 +192,6 @@ class Supervisor:
                 nursery.start_soon(self._watch, child, nursery.cancel_scope)
                 await process.wait()
                 nursery.cancel_scope.cancel()
-            reason = "" if process.returncode is not None else "hung"
         finally:
             self._children[index] = None
             child.answered.set()
@@ -201,7 +201,7 @@ class Supervisor:
                 await _end(process)
             clear_gauges(self._tallies[index])
             self._shares[index].leave()
-        return reason or _ending(process.returncode)
+        return "hung" if child.hung else _ending(process.returncode)
 
     async def _spawn(self, index: int, control: int) -> trio.Process:
         ignored = {*activation.VARIABLES, *notify.VARIABLES}
@@ -256,6 +256,7 @@ class Supervisor:
                 child.beaten = now
             looked = now
             if now - child.beaten >= self._hung_seconds:
+                child.hung = True
                 scope.cancel()
 
 

@@ -74,7 +74,11 @@ class Body(Protocol):
     excess: bytes
 
     def feed(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Return the part of `data` to forward; raise FramingError where it breaks the framing."""
+        """Return the part of `data` to forward; raise FramingError where it breaks the framing.
+
+        `data` may be a view of a buffer that is used again as soon as the caller has its answer,
+        and the answer may be a view of `data`: whoever keeps either makes bytes of it.
+        """
 
     def eof(self) -> None:
         """Take the peer's end of stream; raise FramingError unless the body may end there."""

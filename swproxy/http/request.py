@@ -16,7 +16,7 @@ import h11
 from swproxy.config.config import Limits
 from swproxy.sw1.refusal import Refusal
 
-__all__ = ["RequestHead", "parse_head", "skip_empty_lines", "take_head"]
+__all__ = ["UNREAD", "RequestHead", "parse_head", "skip_empty_lines", "take_head"]
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 
@@ -117,6 +117,12 @@ class RequestHead:
             if key == name:
                 return value
         return None
+
+
+UNREAD = RequestHead(h11.Request(method="GET", target="/", headers=[], http_version="1.0"))
+"""Stands for a head that could not be read: nothing is known of it, least of all where it ends."""
+UNREAD.method = b""
+UNREAD.content_length = None
 
 
 def _list(value: bytes) -> list[bytes]:

@@ -10,6 +10,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
+from swproxy.policy.headers import Header
 from swproxy.policy.problems import PROBLEMS, problem_body
 
 __all__ = ["render_head", "render_problem"]
@@ -30,7 +31,7 @@ def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
 
 
-def render_head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def render_head(status: int, headers: Iterable[Header]) -> bytes:
     """Return status line, headers and the empty line."""
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
     return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, _PHRASES.get(status, b""), lines)
@@ -40,7 +41,7 @@ def render_problem(
     code: str,
     detail: str,
     *,
-    extra: Iterable[tuple[bytes, bytes]],
+    extra: Iterable[Header],
     now: float,
     keep_alive: bool,
     with_body: bool,

@@ -19,11 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swproxy.http.request import RequestHead
+from swproxy.policy.headers import Header
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Handshake", "accept_value", "check_switch", "read_handshake"]
-
-Header = tuple[bytes, bytes]
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """Section 1.3."""

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 import httpcore
 import trio
 
+from swproxy.net.failure import EXHAUSTED
 from swproxy.net.stream import SocketStream
 from swproxy.policy.addresses import may_connect
 from swproxy.sw1.refusal import Refusal
@@ -31,9 +32,6 @@ _STAGGER_SECONDS = 0.25
 
 _MOST_ADDRESSES = 8
 """Addresses of one name that are tried; a name with more is a farm, and eight are enough."""
-
-
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class NameNotResolved(httpcore.ConnectError):
@@ -172,5 +170,5 @@ async def _connect(address: Address, port: int) -> socket.socket:
 
 
 def _failure(error: OSError) -> httpcore.ConnectError:
-    kind = DescriptorsExhausted if error.errno in _EXHAUSTED else httpcore.ConnectError
+    kind = DescriptorsExhausted if error.errno in EXHAUSTED else httpcore.ConnectError
     return kind(errno.errorcode.get(error.errno or 0, "failed"))

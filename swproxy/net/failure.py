@@ -1,6 +1,11 @@
 """The exceptions by which a request fails once it has been found good."""
 
-__all__ = ["DownstreamGone", "UpstreamFailure"]
+import errno
+
+__all__ = ["EXHAUSTED", "DownstreamGone", "UpstreamFailure"]
+
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What the kernel says when it has no room for another socket, now."""
 
 
 class UpstreamFailure(Exception):  # noqa: N818 - its name says whose failure it is

@@ -41,7 +41,8 @@ class Flow:
     """Bytes on their way from one socket to another, followed by the framing of their body.
 
     `idle_seconds` bounds the time between bytes of the source, `write_seconds` the time that the
-    sink takes none. `received` and `sent` count bytes of the body as they are on each wire;
+    sink takes none. `received` counts the bytes that the pump has read, `sent` those that the sink
+    has taken, whatever was pushed ahead of them (an answer's head, and what came with it) included;
     `pending` is what was received and not yet taken. A flow in which `urgent_bytes` arrive at once
     is not kept waiting for others.
     """
@@ -83,6 +84,12 @@ class Flow:
         self.moved = 0.0
         self.task: trio.lowlevel.Task | None = None
         self.error: Exception | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Flow {self.source.sock.fileno()} -> {self.sink.sock.fileno()}: received"
+            f" {self.received}, sent {self.sent}, pending {len(self.pending)}, {self.error!r}>"
+        )
 
     @property
     def finished(self) -> bool:

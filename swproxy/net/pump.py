@@ -122,7 +122,7 @@ class Pump:
         flow.source.reader = flow
         flow.sink.writer = flow
         self._flows.add(flow)
-        self._steer(flow)
+        self._watch_what_is_due(flow)
 
         def withdraw(_: object) -> trio.lowlevel.Abort:
             self._withdraw(flow)
@@ -141,7 +141,7 @@ class Pump:
         if flow.pending:
             self._attempt(self._writable, flow)
             if flow in self._flows:
-                self._steer(flow)
+                self._watch_what_is_due(flow)
         else:
             self._end(flow, None)
 
@@ -204,7 +204,7 @@ class Pump:
         if ended:
             body.eof()
         if flow.pending:
-            self._steer(flow)
+            self._watch_what_is_due(flow)
         elif body.ended or ended:
             self._end(flow, None)
 
@@ -233,9 +233,9 @@ class Pump:
             if flow.body.ended:
                 self._end(flow, None)
             else:
-                self._steer(flow)
+                self._watch_what_is_due(flow)
 
-    def _steer(self, flow: Flow) -> None:
+    def _watch_what_is_due(self, flow: Flow) -> None:
         # In a tunnel each socket is the source of one flow and the sink of the other.
         other = flow.source.interest & WRITE
         if flow.pending:

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from swproxy.policy.destination import parse_destination
+from swproxy.policy.headers import Header
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["CorsPolicy", "parse_origin"]
-
-Header = tuple[bytes, bytes]
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(\*\.)?([^/?#@*]+)", re.IGNORECASE | re.ASCII)

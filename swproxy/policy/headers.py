@@ -30,6 +30,7 @@ from typing import Final
 
 __all__ = [
     "ANSWER_HEADERS",
+    "Header",
     "configurable",
     "credentials",
     "downstream_headers",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 Header = tuple[bytes, bytes]
+"""A field's name and value, as they stand on the wire."""
 
 
 def _names(text: str) -> frozenset[bytes]:

@@ -40,7 +40,7 @@ _SIGNED_URL = {
     "parameter-missing": Problem(
         400,
         "Signed URL is incomplete",
-        "One or more of the eight X-Sw- parameters are absent.",
+        "One or more of the X-Sw- parameters are absent.",
         "The URL was never signed, or was cut off when it was copied.",
         _COPY_EXACTLY,
     ),

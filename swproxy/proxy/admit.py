@@ -3,12 +3,11 @@
 All that is cheap is decided from the head alone, before a byte of the body is read. A signed body
 has to be read whole before anything is known of it; it is hashed as it arrives and kept meanwhile.
 
-What depends on the application (where it may go) is decided only once the signature holds, so that
-a stranger learns nothing from the order of refusals: an unknown id, a wrong secret and an altered
-request all get the one answer.
+The checks themselves, and their order, are in `config.checks`, which `explain` walks as well. An
+unknown id, a wrong secret and an altered request all get the one answer.
 
 The seam for limits on applications (one-time URLs, rates, budgets) is the end of `admit`: the
-request is verified and no connection has been dialled.
+request is verified, all that is known of it is in the call, and no connection has been dialled.
 """
 
 import time
@@ -16,14 +15,13 @@ from dataclasses import dataclass
 
 import trio
 
+from swproxy.config.checks import check_application, check_claims
 from swproxy.config.config import App
-from swproxy.http.request import RequestHead
 from swproxy.http.websocket import Handshake, read_handshake
-from swproxy.policy.destination import Destination, parse_destination
+from swproxy.policy.destination import Destination
 from swproxy.proxy.body import ByteSource, RequestBody, Spool, Upload
-from swproxy.proxy.worker import Worker
-from swproxy.sw1.claims import Claims, check_time, parse_target
-from swproxy.sw1.refusal import Refusal
+from swproxy.proxy.call import Call
+from swproxy.sw1.claims import Claims
 from swproxy.sw1.verify import Verification, mismatch
 
 __all__ = ["Admission", "admit"]
@@ -48,57 +46,54 @@ class Admission:
             self.spool.close()
 
 
-async def admit(worker: Worker, head: RequestHead, source: ByteSource) -> Admission:
-    """Verify a request and find its destination; its body is read off `source`.
+async def admit(call: Call) -> Admission:
+    """Verify a request and find its destination; its body is read off the client's connection.
 
-    Raises Refusal, or DownstreamGone while a signed body is read.
+    The call's record and CORS policy are the application's from then on. Raises Refusal, or
+    DownstreamGone while a signed body is read.
     """
-    config = worker.config
-    limits = config.limits
+    head, source, config = call.head, call.downstream, call.config
     handshake = read_handshake(head)
-    claims = parse_target(head.target)
-    check_time(
-        claims,
-        now=time.time(),
-        expiry_seconds=limits.expiry_seconds,
-        clock_skew_seconds=limits.clock_skew_seconds,
-    )
-    destination = parse_destination(claims.proxy_url)
+    claims, destination = check_claims(head.target, config, time.time())
     app = config.apps.get(claims.app_id)
     verification = Verification(claims, head.method, head.headers, app.secrets if app else None)
+    spool = None
     if not claims.body_signed:
-        if not verification.accept() or app is None:
-            raise mismatch()
-        _check_allowed(app, destination, handshake)
-        body = RequestBody(source, head, limit=limits.body_bytes)
+        app = _proven(app, verification.accept())
+        _check(app, destination, handshake)
+        body = RequestBody(source, head, limit=config.limits.body_bytes)
         upload = _take_upload(source, body)
-        return Admission(claims, app, destination, upload, handshake=handshake)
-    body = RequestBody(source, head, limit=limits.signed_body_bytes)
-    spool = Spool(worker.spools)
-    try:
-        if not await _verify_body(body, spool, verification) or app is None:
-            raise mismatch()
-        _check_allowed(app, destination, handshake)
-    except BaseException:
-        spool.close()
-        raise
-    return Admission(claims, app, destination, Upload.of_spool(spool), spool, handshake)
+    else:
+        body = RequestBody(source, head, limit=config.limits.signed_body_bytes)
+        spool = Spool(call.worker.spools)
+        try:
+            app = _proven(app, await _verify_body(body, spool, verification))
+            _check(app, destination, handshake)
+        except BaseException:
+            spool.close()
+            raise
+        upload = Upload.of_spool(spool)
+    call.cors = app.cors
+    call.record.app = app.id
+    call.record.origin = destination.origin
+    call.record.path = destination.path
+    return Admission(claims, app, destination, upload, spool, handshake)
 
 
-def _check_allowed(app: App, destination: Destination, handshake: Handshake | None) -> None:
-    if not any(pattern.matches(destination) for pattern in app.allow):
-        raise Refusal(
-            "destination-not-allowed", "The application is not allowed to call this destination."
-        )
-    # Behind all else that can be wrong: a page is not told why its WebSocket was refused, and finds
-    # out by asking for the same URL with fetch().
-    if handshake is None and destination.scheme in ("ws", "wss"):
-        raise Refusal("upgrade-required", "A ws or wss destination takes WebSockets only.")
-    # A browser asks nobody before it opens a WebSocket, and lets any page read what comes.
-    if handshake is not None and not all(map(app.cors.permits, handshake.origins)):
-        raise Refusal(
-            "origin-not-allowed", "Pages of this origin may not use the application's WebSockets."
-        )
+def _proven(app: App | None, holds: bool) -> App:
+    """Return the application whose signature holds."""
+    if app is None or not holds:
+        raise mismatch()
+    return app
+
+
+def _check(app: App, destination: Destination, handshake: Handshake | None) -> None:
+    check_application(
+        app,
+        destination,
+        websocket=handshake is not None,
+        origins=handshake.origins if handshake else (),
+    )
 
 
 def _take_upload(source: ByteSource, body: RequestBody) -> Upload:

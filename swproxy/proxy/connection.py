@@ -46,6 +46,10 @@ class Connection:
         self._draining = False
         self._cut = False
 
+    def __repr__(self) -> str:
+        state = "idle" if self in self.worker.idle else "busy"
+        return f"<Connection of {self.client}: {state}, {len(self._buffer)} bytes unread>"
+
     async def serve(self) -> None:
         """Serve until the connection is over, and close it."""
         self.endpoint = self.worker.pump.attach(self.stream.socket)
@@ -77,7 +81,7 @@ class Connection:
             try:
                 head = await self._read_head(wait)
             except Refusal as refusal:
-                await Exchange(self.worker, self, None).refuse(refusal)
+                await Exchange(self.worker, self).refuse(refusal)
                 return True
             if head is None:
                 return False

@@ -11,13 +11,12 @@ import time
 import httpcore
 import trio
 
-from swproxy.http.request import RequestHead
+from swproxy.http.request import UNREAD, RequestHead
 from swproxy.http.respond import render_head, render_problem
 from swproxy.net.failure import DownstreamGone, UpstreamFailure
 from swproxy.policy.clients import client_address
-from swproxy.policy.cors import CorsPolicy
 from swproxy.proxy.admit import admit
-from swproxy.proxy.downstream import Downstream
+from swproxy.proxy.call import Call, Downstream
 from swproxy.proxy.forward import Forward
 from swproxy.proxy.record import Record
 from swproxy.proxy.worker import Worker
@@ -37,35 +36,28 @@ class Exchange:
     the request has been read, and `cut` whether the client has to learn that its answer is broken.
     """
 
-    def __init__(self, worker: Worker, downstream: Downstream, head: RequestHead | None) -> None:
-        self._worker = worker
-        self._downstream = downstream
-        self._head = head
-        self._cors: CorsPolicy = self._worker.config.open_cors
-        self.keep_alive = (
-            head is not None
-            and head.keep_alive
-            and self._worker.config.limits.keepalive_seconds > 0
-        )
-        self.request_ended = head is not None and head.content_length == 0
-        self.cut = False
-        self.record = Record(
+    def __init__(self, worker: Worker, downstream: Downstream, head: RequestHead = UNREAD) -> None:
+        config = worker.config
+        record = Record(
             request_id=os.urandom(8).hex(),
             client=client_address(
-                downstream.client,
-                head.get(b"x-forwarded-for") if head else None,
-                self._worker.config.server.trusted_proxies,
+                downstream.client, head.get(b"x-forwarded-for"), config.server.trusted_proxies
             ),
-            method=head.method.decode("ascii") if head else "",
+            method=head.method.decode("ascii"),
             started=trio.current_time(),
         )
+        self._call = Call(worker, downstream, head, record)
+        self._forward: Forward | None = None
+        self.keep_alive = head.keep_alive and config.limits.keepalive_seconds > 0
+        self.request_ended = head.content_length == 0
+        self.cut = False
 
     async def run(self) -> None:
         """Answer the request. Raises DownstreamGone when there is nobody left to answer to."""
         try:
             await self._run()
         except DownstreamGone:
-            self.record.outcome = "client-gone"
+            self._call.record.outcome = "client-gone"
             raise
         finally:
             self._end()
@@ -73,108 +65,90 @@ class Exchange:
     async def refuse(self, refusal: Refusal) -> None:
         """Answer a head that could not be read, and close."""
         try:
-            self.record.outcome = "refused"
-            await self._fail(refusal.code, refusal.detail, None)
+            await self._fail("refused", refusal.code, refusal.detail)
         finally:
             self._end()
 
     async def _run(self) -> None:
-        head = self._head
-        assert head is not None
+        head = self._call.head
         if head.method == b"OPTIONS" and head.get(b"access-control-request-method") is not None:
-            await self._answer_preflight(head)
+            await self._answer_preflight()
             return
-        forward: Forward | None = None
         try:
-            if head.expects_other:
-                raise Refusal("expectation-failed", "Only Expect: 100-continue is understood.")
-            admission = await admit(self._worker, head, self._downstream)
-            try:
-                self.record.app = admission.app.id
-                self.record.origin = admission.destination.origin
-                self.record.path = admission.destination.path
-                self._cors = admission.app.cors
-                forward = Forward(
-                    self._worker,
-                    self._downstream.endpoint,
-                    head,
-                    admission,
-                    self.record,
-                    self._extra_headers(),
-                    keep_alive=self.keep_alive and not self._downstream.draining,
-                    early=self._downstream.receive_now,
-                )
-                await forward.run()
-                self.keep_alive = forward.keep_alive
-                self.record.outcome = forward.outcome
-            finally:
-                # Of a WebSocket nobody knows: the client may still be sending.
-                tunnelled = forward is not None and forward.tunnelled
-                self.request_ended = admission.upload.ended and not tunnelled
-                admission.close()
+            await self._serve()
         except Refusal as refusal:
-            self.record.outcome = "refused"
-            await self._fail(refusal.code, refusal.detail, forward)
+            await self._fail("refused", refusal.code, refusal.detail)
         except UpstreamFailure as failure:
-            self.record.outcome = "upstream-failed"
-            await self._fail(failure.code, failure.detail, forward)
+            await self._fail("upstream-failed", failure.code, failure.detail)
         except Exception as error:
             if isinstance(error, _CLIENT_LOST):
                 raise
             # A fault of ours must not take the other requests down with it.
-            self._worker.observer.crashed(error)
-            self.record.outcome = "aborted"
+            self._call.worker.observer.crashed(error)
             self.keep_alive = False
-            await self._fail("internal", "The proxy failed; its log says more.", forward)
+            await self._fail("aborted", "internal", "The proxy failed; its log says more.")
 
-    async def _answer_preflight(self, head: RequestHead) -> None:
+    async def _serve(self) -> None:
+        """Admit and forward. Raises Refusal, UpstreamFailure or DownstreamGone."""
+        call = self._call
+        if call.head.expects_other:
+            raise Refusal("expectation-failed", "Only Expect: 100-continue is understood.")
+        admission = await admit(call)
+        forward = self._forward = Forward(call, admission, keep_alive=self._may_go_on())
+        try:
+            await forward.run()
+            self.keep_alive = forward.keep_alive
+            call.record.outcome = forward.outcome
+        finally:
+            # Of a WebSocket nobody knows: the client may still be sending.
+            self.request_ended = admission.upload.ended and not forward.tunnelled
+            admission.close()
+
+    def _may_go_on(self) -> bool:
+        return self.keep_alive and not self._call.downstream.draining
+
+    async def _answer_preflight(self) -> None:
         """Answer a CORS preflight; it carries no proof of anything, so none is asked for."""
+        call = self._call
         headers = [
-            *self._worker.config.open_cors.preflight_headers(head.headers),
-            (b"x-request-id", self.record.request_id.encode()),
+            *call.cors.preflight_headers(call.head.headers),
+            (b"x-request-id", call.record.request_id.encode()),
         ]
-        self.keep_alive &= self.request_ended and not self._downstream.draining
+        self.keep_alive = self.request_ended and self._may_go_on()
         if not self.keep_alive:
             headers.append((b"connection", b"close"))
-        self.record.status = 204
-        self.record.outcome = "preflight"
+        call.record.status = 204
+        call.record.outcome = "preflight"
         await self._write(render_head(204, headers))
 
-    async def _fail(self, code: str, detail: str, forward: Forward | None) -> None:
-        self.record.code = code
-        self.record.detail = detail
-        if forward is not None and forward.started:
+    async def _fail(self, outcome: str, code: str, detail: str) -> None:
+        """Say what went wrong, or cut the answer that has begun."""
+        call, record = self._call, self._call.record
+        record.outcome, record.code, record.detail = outcome, code, detail
+        if self._forward is not None and self._forward.started:
             self.cut = True
-        else:
-            await self._tell(code, detail)
-
-    async def _tell(self, code: str, detail: str) -> None:
-        self.keep_alive &= self.request_ended and not self._downstream.draining
-        status, head, body = render_problem(
+            return
+        self.keep_alive = self.request_ended and self._may_go_on()
+        record.status, head, body = render_problem(
             code,
             detail,
-            extra=self._extra_headers(),
+            extra=call.own_headers(),
             now=time.time(),
             keep_alive=self.keep_alive,
-            with_body=self._head is None or self._head.method != b"HEAD",
+            with_body=call.head.method != b"HEAD",
         )
-        self.record.status = status
-        stream = self._downstream.stream
+        stream = call.downstream.stream
         head_end = stream.sent + len(head)
         try:
             await self._write(head + body)
         finally:
-            self.record.bytes_down = max(0, stream.sent - head_end)
+            record.bytes_down = max(0, stream.sent - head_end)
 
     async def _write(self, data: bytes) -> None:
-        self.record.first_byte = trio.current_time()
-        await self._downstream.stream.write(data, self._worker.config.limits.write_seconds)
-
-    def _extra_headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        origin = self._head.get(b"origin") if self._head else None
-        request_id = self.record.request_id.encode()
-        return (*self._cors.response_headers(origin), (b"x-request-id", request_id))
+        call = self._call
+        call.record.first_byte = trio.current_time()
+        await call.downstream.stream.write(data, call.config.limits.write_seconds)
 
     def _end(self) -> None:
-        self.record.ended = trio.current_time()
-        self._worker.observer.ended(self.record)
+        self._call.record.ended = trio.current_time()
+        self._call.worker.observer.ended(self._call.record)

@@ -7,33 +7,40 @@ early (a 413, a model that starts to talk) is heard at once.
 A reused connection may have been closed by the upstream just as the request was sent. If it closes
 without having answered a byte, the request is sent again, once, over a new connection, provided
 that its body is still at hand.
+
+Request and answer overlap, so each has a state of its own. A request that goes up a second time
+is SENDING again. The answer's states, and what may follow each:
+
+    AWAITED     no head has been read                       HEARD
+    HEARD       its head has been read                      RELAYED, TUNNELLED
+    RELAYED     its head has begun to leave for the client  (terminal)
+    TUNNELLED   so has a 101: both sides are a WebSocket    (terminal)
+
+Before a terminal state whatever goes wrong can be told to the client; in one, the client's
+connection can only be cut. Nobody waits for a first byte unless the request is SENT.
 """
 
+import enum
 import math
-from collections.abc import Callable
+from typing import Final
 
 import httpcore
 import trio
 
-from swproxy.config.config import Config
 from swproxy.http.framing import ChunkedBody, FramingError, UntilCloseBody
-from swproxy.http.request import RequestHead
 from swproxy.http.respond import render_head
 from swproxy.http.websocket import Handshake, check_switch
 from swproxy.net.failure import DownstreamGone, UpstreamFailure
-from swproxy.net.flow import Endpoint, Flow
+from swproxy.net.flow import Flow
 from swproxy.net.pool import UpstreamConnection
 from swproxy.policy.headers import downstream_headers, upstream_headers
 from swproxy.proxy.admit import Admission
-from swproxy.proxy.record import Record
+from swproxy.proxy.call import Call
 from swproxy.proxy.tunnel import Tunnel
 from swproxy.proxy.upstream import ResponseHead, UpstreamSilent, read_response_head, render_request
-from swproxy.proxy.worker import Worker
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Forward"]
-
-Header = tuple[bytes, bytes]
 
 _HAS_BODY = (b"POST", b"PUT", b"PATCH")
 """Methods whose requests say Content-Length: 0 when they have no body (RFC 9110 section 8.6)."""
@@ -41,48 +48,69 @@ _HAS_BODY = (b"POST", b"PUT", b"PATCH")
 _SWITCH = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 
 
+class _Request(enum.Enum):
+    SENDING = enum.auto()
+    SENT = enum.auto()
+
+
+class _Answer(enum.Enum):
+    AWAITED = enum.auto()
+    HEARD = enum.auto()
+    RELAYED = enum.auto()
+    TUNNELLED = enum.auto()
+
+
+_NEXT: Final = {
+    _Answer.AWAITED: (_Answer.HEARD,),
+    _Answer.HEARD: (_Answer.RELAYED, _Answer.TUNNELLED),
+    _Answer.RELAYED: (),
+    _Answer.TUNNELLED: (),
+}
+
+
 class Forward:
-    """One admitted request on its way. `started` once the answer's head has begun to leave.
+    """One admitted request on its way.
 
     `keep_alive` says whether the client's connection may carry another request; the caller sets it
     to what the client wants, and an answer that can't keep it clears it. `outcome` is the record's,
-    where nothing is raised. `tunnelled` says that the connection became a WebSocket; `early` then
-    returns what its client has sent too early.
+    where nothing is raised.
     """
 
-    def __init__(
-        self,
-        worker: Worker,
-        endpoint: Endpoint,
-        head: RequestHead,
-        admission: Admission,
-        record: Record,
-        extra: tuple[Header, ...],
-        *,
-        keep_alive: bool,
-        early: Callable[[], bytes],
-    ) -> None:
-        self.started = False
-        self.tunnelled = False
+    def __init__(self, call: Call, admission: Admission, *, keep_alive: bool) -> None:
         self.outcome = "complete"
         self.keep_alive = keep_alive
-        self._early = early
-        self._worker = worker
-        # A reload may put another in its place, with other rules; what it dialled returns to it.
-        self._pool = worker.pool
-        self._config: Config = worker.config
-        self._endpoint = endpoint
-        self._head = head
+        self._call = call
+        self._config = call.config
+        self._record = call.record
+        self._endpoint = call.downstream.endpoint
         self._admission = admission
-        self._handshake = admission.handshake
         self._upload = admission.upload
-        self._record = record
-        self._extra = extra
-        self._sent = False
+        # A reload may put another in its place, with other rules; what it dialled returns to it.
+        self._pool = call.worker.pool
+        self._request = _Request.SENDING
+        self._answer = _Answer.AWAITED
         self._upload_error: Refusal | UpstreamFailure | DownstreamGone | None = None
-        self._answering = False
-        # Cancelled when the client has gone; its deadline is the first byte's, while that is due.
+        # Cancelled when the client has gone; a deadline of it is always somebody's, see `_overdue`.
         self._scope = trio.CancelScope()
+        self._overdue: UpstreamFailure | None = None
+
+    def __repr__(self) -> str:
+        where = self._admission.destination.origin
+        return f"<Forward to {where}: request {self._request.name}, answer {self._answer.name}>"
+
+    @property
+    def started(self) -> bool:
+        """Tell whether the answer's head has begun to leave, so that nothing else can be said."""
+        return not _NEXT[self._answer]
+
+    @property
+    def tunnelled(self) -> bool:
+        """Tell whether the connection became a WebSocket."""
+        return self._answer is _Answer.TUNNELLED
+
+    def _enter(self, state: _Answer) -> None:
+        assert state in _NEXT[self._answer], f"{self!r} can't become {state.name}"
+        self._answer = state
 
     async def run(self) -> None:
         """Forward and relay. Raises Refusal, UpstreamFailure or DownstreamGone."""
@@ -97,27 +125,25 @@ class Forward:
         if self._scope.cancelled_caught:
             if self._endpoint.gone:
                 raise DownstreamGone
-            late = self._config.upstream.first_byte_seconds
-            raise UpstreamFailure(
-                "upstream-timeout", f"The upstream did not answer within {late:g} seconds."
-            )
+            assert self._overdue is not None
+            raise self._overdue
 
     async def _attempt(self) -> None:
         destination = self._admission.destination
         upstream = self._pool.take(destination)
         if upstream is not None:
             try:
-                await self._converse(upstream)
+                await self._send_and_relay(upstream)
                 return
             except UpstreamSilent:
                 if not self._upload.replayable:
                     raise
                 self._upload.restart()
-        await self._converse(await self._pool.dial(destination))
+        await self._send_and_relay(await self._pool.dial(destination))
 
-    async def _converse(self, upstream: UpstreamConnection) -> None:
+    async def _send_and_relay(self, upstream: UpstreamConnection) -> None:
         """Send the request over `upstream`, relay its answer, and keep or close the connection."""
-        self._sent = False
+        self._request = _Request.SENDING
         reusable = False
         head_end = upstream.stream.sent
         try:
@@ -125,25 +151,27 @@ class Forward:
             head_end += len(head)
             if self._upload.whole is not None:
                 await self._send(upstream, head + self._upload.whole)
-                self._sent = True
-                reusable = await self._answer(upstream)
+                self._request = _Request.SENT
+                reusable = await self._relay_answer(upstream)
             else:
-                reusable = await self._converse_both_ways(upstream, head)
+                reusable = await self._send_body_while_answer_comes(upstream, head)
         finally:
             self._record.bytes_up = max(0, upstream.stream.sent - head_end)
-            if reusable and self._sent:
+            if reusable and self._request is _Request.SENT:
                 self._pool.give_back(upstream)
             else:
                 self._pool.discard(upstream)
 
-    async def _converse_both_ways(self, upstream: UpstreamConnection, head: bytes) -> bool:
+    async def _send_body_while_answer_comes(
+        self, upstream: UpstreamConnection, head: bytes
+    ) -> bool:
         """Send a body that is large or still arriving, and take the answer meanwhile."""
         failure: Refusal | UpstreamFailure | DownstreamGone | None = None
         reusable = answered = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_body, upstream, head, nursery.cancel_scope)
             try:
-                reusable = await self._answer(upstream)
+                reusable = await self._relay_answer(upstream)
             except (Refusal, UpstreamFailure, DownstreamGone) as error:
                 failure = error
             else:
@@ -167,9 +195,9 @@ class Forward:
                 await self._send(upstream, framed)
             if chunked:
                 await self._send(upstream, b"0\r\n\r\n")
-            self._sent = True
-            if not self._answering:
-                self._scope.deadline = self._first_byte_deadline()
+            self._request = _Request.SENT
+            if self._answer is _Answer.AWAITED:
+                self._expect_first_byte()
         except (Refusal, UpstreamFailure, DownstreamGone) as error:
             self._upload_error = error
             scope.cancel()
@@ -185,26 +213,27 @@ class Forward:
             # An upstream that has heard enough may have answered before it closed: reading tells.
             await trio.lowlevel.checkpoint()
 
-    async def _answer(self, upstream: UpstreamConnection) -> bool:
+    async def _relay_answer(self, upstream: UpstreamConnection) -> bool:
         """Relay the answer; return whether the upstream connection may be used again."""
         # While the upload lasts, its own deadlines hold: the client's to send, and the upstream's
         # to take.
-        if self._sent:
-            self._scope.deadline = self._first_byte_deadline()
+        if self._request is _Request.SENT:
+            self._expect_first_byte()
+        handshake = self._admission.handshake
         response = await read_response_head(
             upstream,
-            self._head.method,
-            payload_only=not self._head.http11,
-            upgrade=self._handshake is not None,
+            self._call.head.method,
+            payload_only=not self._call.head.http11,
+            upgrade=handshake is not None,
         )
         self._scope.deadline = math.inf
-        self._answering = True
+        self._enter(_Answer.HEARD)
         self._pool.remember_session(upstream)
-        if self._sent:
+        if self._request is _Request.SENT:
             self._admission.close()
         if response.status == 101:
-            assert self._handshake is not None
-            await self._tunnel(upstream, response, self._handshake)
+            assert handshake is not None
+            await self._tunnel(upstream, response, handshake)
             return False
         try:
             head = self._response_head(response)
@@ -228,13 +257,13 @@ class Forward:
         )
         record = self._record
         record.status = response.status
-        self.started = True
+        self._enter(_Answer.RELAYED)
         try:
             flow.push(head + part)
             record.first_byte = trio.current_time()
             record.streamed = True
-            self._worker.observer.began(record)
-            await self._worker.pump.relay(flow)
+            self._call.worker.observer.began(record)
+            await self._call.worker.pump.relay(flow)
         finally:
             record.bytes_down = max(0, flow.sent - len(head))
 
@@ -248,10 +277,10 @@ class Forward:
             raise UpstreamFailure(
                 "upstream-malformed", f"The upstream's WebSocket handshake is malformed: {error}."
             ) from error
-        headers.extend((*chosen, *self._extra, *_SWITCH))
+        headers.extend((*chosen, *self._call.own_headers(), *_SWITCH))
         head = render_head(101, headers)
         tunnel = Tunnel(
-            self._worker,
+            self._call.worker,
             self._endpoint,
             upstream.stream,
             idle_seconds=self._config.upstream.idle_seconds,
@@ -260,13 +289,13 @@ class Forward:
         record = self._record
         record.status = 101
         record.kind = "websocket"
-        self.started = self.tunnelled = True
+        self._enter(_Answer.TUNNELLED)
         self.keep_alive = False
         try:
-            tunnel.begin(head, response.rest, self._early())
+            tunnel.begin(head, response.rest, self._call.downstream.receive_now())
             record.first_byte = trio.current_time()
             record.streamed = True
-            self._worker.observer.began(record)
+            self._call.worker.observer.began(record)
             await tunnel.run()
             if tunnel.closed_here:
                 self.outcome = "aborted"
@@ -278,29 +307,31 @@ class Forward:
     def _request_head(self) -> bytes:
         admission = self._admission
         headers = upstream_headers(
-            self._head.headers,
+            self._call.head.headers,
             admission.claims.signed_headers,
             admission.app.headers,
             admission.destination.authority,
-            websocket=self._handshake is not None,
+            websocket=admission.handshake is not None,
         )
         length = self._upload.length
-        if self._handshake is not None:
+        if admission.handshake is not None:
             framing = b"".join([b"%b: %b\r\n" % header for header in _SWITCH])
         elif length is None:
             framing = b"Transfer-Encoding: chunked\r\n"
-        elif length or self._head.method in _HAS_BODY:
+        elif length or self._call.head.method in _HAS_BODY:
             framing = b"Content-Length: %d\r\n" % length
         else:
             framing = b""
-        return render_request(self._head.method, admission.destination.target, headers, framing)
+        return render_request(
+            self._call.head.method, admission.destination.target, headers, framing
+        )
 
     def _response_head(self, response: ResponseHead) -> bytes:
         headers = downstream_headers(response.headers, self._admission.app.headers)
-        headers.extend(self._extra)
+        headers.extend(self._call.own_headers())
         body = response.body
         if isinstance(body, ChunkedBody):
-            if self._head.http11:
+            if self._call.head.http11:
                 headers.append((b"transfer-encoding", b"chunked"))
             else:
                 self.keep_alive = False
@@ -314,5 +345,8 @@ class Forward:
             headers.append((b"connection", b"close"))
         return render_head(response.status, headers)
 
-    def _first_byte_deadline(self) -> float:
-        return trio.current_time() + self._config.upstream.first_byte_seconds
+    def _expect_first_byte(self) -> None:
+        seconds = self._config.upstream.first_byte_seconds
+        late = f"The upstream did not answer within {seconds:g} seconds."
+        self._overdue = UpstreamFailure("upstream-timeout", late)
+        self._scope.deadline = trio.current_time() + seconds

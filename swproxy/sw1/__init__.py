@@ -6,7 +6,7 @@ library. What follows is the whole scheme, enough to write a client from.
 
 The URL
 =======
-A signed URL is the proxy's address, path prefix included, and eight query parameters::
+A signed URL is the proxy's address, path prefix included, and these query parameters::
 
     https://edge.example/?X-Sw-Algorithm=SW1-HMAC-SHA256
         &X-Sw-Credential=ID/YYYYMMDD         the application, and the day of the date

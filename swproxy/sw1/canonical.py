@@ -15,6 +15,7 @@ __all__ = [
     "ALGORITHM",
     "PARAMETERS",
     "SIGNATURE",
+    "WRITTEN",
     "canonical_headers",
     "canonical_query",
     "request_head",
@@ -36,6 +37,18 @@ PARAMETERS = (
     "X-Sw-Expires",
     "X-Sw-Proxy",
     "X-Sw-SignedHeaders",
+)
+
+
+# The order in which the clients write them into the URL; the signature follows.
+WRITTEN = (
+    "X-Sw-Algorithm",
+    "X-Sw-Credential",
+    "X-Sw-Date",
+    "X-Sw-Expires",
+    "X-Sw-Proxy",
+    "X-Sw-SignedHeaders",
+    "X-Sw-Body",
 )
 
 

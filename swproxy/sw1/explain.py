@@ -20,7 +20,7 @@ from swproxy.sw1.refusal import Refusal
 from swproxy.sw1.rows import Row, Verdict, body_row, header_rows, parameter_rows, time_rows
 from swproxy.sw1.verify import mismatch
 
-__all__ = ["Candidate", "Explanation", "Row", "Verdict", "explain", "url_app_id"]
+__all__ = ["Candidate", "Explanation", "Row", "Verdict", "explain", "url_app_id", "url_target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,11 @@ def url_app_id(url: str) -> str | None:
                 return None
             return value.partition("/")[0] or None
     return None
+
+
+def url_target(url: str) -> bytes:
+    """Return the request target of a signed URL, prefix included."""
+    return _split(url)[2]
 
 
 def explain(

@@ -13,6 +13,8 @@ from hashlib import sha256
 
 from swproxy.sw1.canonical import (
     ALGORITHM,
+    PARAMETERS,
+    WRITTEN,
     canonical_headers,
     request_head,
     sign_digest,
@@ -179,11 +181,10 @@ def _odd_texts(parts: Parts, claims: Claims) -> Iterator[tuple[str, bytes]]:
 def _odd_queries(parts: Parts, claims: Claims) -> Iterator[tuple[str, bytes]]:
     path, _, query = parts.spelling.partition(b"\n")
     pairs = query.split(b"&")
-    # The order in which the clients write the URL, by the place in the sorted one.
-    unsorted = b"&".join([pairs[place] for place in (0, 2, 3, 4, 5, 6, 1)])
+    unsorted = b"&".join([pairs[PARAMETERS.index(name)] for name in WRITTEN])
     yield "The query was not sorted.", _with_query(parts, path, unsorted)
-    plain = [pair for pair in pairs if not pair.startswith(b"X-Sw-Proxy=")]
-    plain.insert(5, b"X-Sw-Proxy=" + claims.proxy_url.encode())
+    plain = pairs.copy()
+    plain[PARAMETERS.index("X-Sw-Proxy")] = b"X-Sw-Proxy=" + claims.proxy_url.encode()
     yield "X-Sw-Proxy was hashed without its escapes.", _with_query(parts, path, b"&".join(plain))
 
 

@@ -56,7 +56,7 @@ def show(text: str, limit: int = 80) -> str:
 
 
 def split_target(target: bytes) -> tuple[str, dict[str, str]]:
-    """Split a request target into its path and its eight signing parameters, still encoded.
+    """Split a request target into its path and its signing parameters, still encoded.
 
     Raise Refusal for a target that is not origin-form (RFC 9112, section 3.2.1), and for a
     signing parameter that is missing, repeated, unknown or not written plainly.

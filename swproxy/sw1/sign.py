@@ -12,6 +12,9 @@ from urllib.parse import quote, quote_plus, urlparse
 
 from swproxy.sw1.canonical import (
     ALGORITHM,
+    PARAMETERS,
+    SIGNATURE,
+    WRITTEN,
     canonical_headers,
     canonical_query,
     request_head,
@@ -69,16 +72,15 @@ def sign_url(
     proxy = quote_plus(_proxy_url(proxy_url))
     names = quote_plus(";".join(signed))
     flag = "false" if body is None else "true"
-    query = canonical_query((ALGORITHM, flag, credential, date, str(expiry), proxy, names))
+    values = (ALGORITHM, flag, credential, date, str(expiry), proxy, names)
+    query = canonical_query(values)
     lines = canonical_headers([(n.encode(), v.encode()) for n, v in signed.items()])
     digest = sha256(request_head(method.encode(), f"{path}\n{query}".encode(), lines))
     digest.update(content)
     signature = sign_digest(signing_key(secret, day), date, digest.hexdigest()).hex()
-    return (
-        f"{base}?X-Sw-Algorithm={ALGORITHM}&X-Sw-Credential={credential}&X-Sw-Date={date}"
-        f"&X-Sw-Expires={expiry}&X-Sw-Proxy={proxy}&X-Sw-SignedHeaders={names}"
-        f"&X-Sw-Body={flag}&X-Sw-Signature={signature}"
-    )
+    written = dict(zip(PARAMETERS, values, strict=True))
+    pairs = [f"{name}={written[name]}" for name in WRITTEN]
+    return f"{base}?{'&'.join(pairs)}&{SIGNATURE}={signature}"
 
 
 def _check_credentials(id: str, secret: str, expiry: int) -> None:

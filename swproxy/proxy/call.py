@@ -1,0 +1,66 @@
+"""A call: one request while it is served, with all that whoever works on it needs to know.
+
+`exchange` makes it, `admit` judges it, `forward` takes it up and its answer down.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from swproxy.config.config import Config
+from swproxy.http.request import RequestHead
+from swproxy.net.flow import Endpoint
+from swproxy.net.stream import SocketStream
+from swproxy.policy.cors import CorsPolicy
+from swproxy.policy.headers import Header
+from swproxy.proxy.body import ByteSource
+from swproxy.proxy.record import Record
+from swproxy.proxy.worker import Worker
+
+__all__ = ["Call", "Downstream"]
+
+
+class Downstream(ByteSource, Protocol):
+    """A client's connection while one of its requests is served."""
+
+    @property
+    def stream(self) -> SocketStream:
+        """The connected socket."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The same socket, as the pump knows it."""
+
+    @property
+    def client(self) -> str:
+        """The address of the peer."""
+
+    @property
+    def draining(self) -> bool:
+        """Tell whether this connection is to end with the present request."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request; `config` is what was configured when it began, whatever a reload brings.
+
+    `cors` is the application's policy once the signature holds, and everybody's until then.
+    """
+
+    worker: Worker
+    downstream: Downstream
+    head: RequestHead
+    record: Record
+    config: Config = field(init=False)
+    cors: CorsPolicy = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.config = self.worker.config
+        self.cors = self.config.open_cors
+
+    def own_headers(self) -> tuple[Header, ...]:
+        """Return the fields that we put into an answer: CORS, and the request's id."""
+        request_id = self.record.request_id.encode()
+        return (
+            *self.cors.response_headers(self.head.get(b"origin")),
+            (b"x-request-id", request_id),
+        )
