@@ -32,8 +32,9 @@ from swproxy.config.fields import (
     Workers,
 )
 from swproxy.config.listen_address import ListenAddress, TcpAddress
-from swproxy.policy.cors import CorsPolicy
+from swproxy.policy.cors import MAX_AGE_SECONDS, CorsPolicy
 from swproxy.policy.destination import Destination, Pattern
+from swproxy.sw1.claims import CLOCK_SKEW_SECONDS, EXPIRY_SECONDS
 
 __all__ = ["App", "AppTable", "Config", "Cors", "Limits", "Server", "Upstream"]
 
@@ -201,13 +202,13 @@ class Limits(Section):
         " waits for it, before its connection is cut.",
     )
     expiry_seconds: int = Field(
-        default=604800,
+        default=EXPIRY_SECONDS,
         ge=1,
         description="Longest X-Sw-Expires of a signed URL. Seven days, as S3's presigned URLs have"
         " it; a leaked URL works until it expires, so sign for minutes.",
     )
     clock_skew_seconds: int = Field(
-        default=60,
+        default=CLOCK_SKEW_SECONDS,
         ge=0,
         description="How far a URL's X-Sw-Date may lie ahead of this machine's clock.",
     )
@@ -271,7 +272,7 @@ class Cors(Section):
         " its signature, and no cookie is involved, so any page is a safe default.",
     )
     max_age_seconds: int = Field(
-        default=7200,
+        default=MAX_AGE_SECONDS,
         ge=0,
         description="Seconds that a browser may remember a preflight's answer: two hours is the"
         " most that Chrome honours.",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, PlainValidator, ValidationInfo
@@ -93,8 +93,12 @@ def _workers(value: object) -> object:
     return value
 
 
+_LogFormats = Literal["auto", "json", "console"]
+_LOG_FORMATS = get_args(_LogFormats)
+
+
 def _log_format(value: object) -> object:
-    if value not in ("auto", "json", "console"):
+    if value not in _LOG_FORMATS:
         got = "another word" if isinstance(value, str) else kind(value)
         raise ValueError(f'expects "auto", "json" or "console", got {got}')
     return value
@@ -153,7 +157,7 @@ AdminListen = Annotated[
 Workers = Annotated[int | Literal["auto"], PlainValidator(_workers)]
 PublicUrl = Annotated[str, _text(_public_url)]
 FilePath = Annotated[Path | None, PlainValidator(_path)]
-LogFormat = Annotated[Literal["auto", "json", "console"], PlainValidator(_log_format)]
+LogFormat = Annotated[_LogFormats, PlainValidator(_log_format)]
 Networks = Annotated[tuple[Annotated[Network, _text(_network)], ...], _list()]
 Origins = Annotated[tuple[Annotated[str, _text(parse_origin)], ...], _list()]
 Seconds = Annotated[float, Field(gt=0)]

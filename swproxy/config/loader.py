@@ -29,7 +29,6 @@ __all__ = [
     "Inspection",
     "applications",
     "inspect",
-    "load",
     "load_to_sign",
     "locked",
     "remove",
@@ -50,10 +49,11 @@ class Inspection:
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
 
-
-def load(path: Path, environ: Mapping[str, str]) -> Config:
-    """Read the configuration at `path`; ConfigError lists every fault if there is any."""
-    return _config(inspect(path, environ))
+    def require(self) -> Config:
+        """Return the configuration; ConfigError lists every fault if there is any."""
+        if self.config is None:
+            raise ConfigError(self.faults)
+        return self.config
 
 
 def load_to_sign(path: Path, environ: Mapping[str, str]) -> Config:
@@ -61,7 +61,7 @@ def load_to_sign(path: Path, environ: Mapping[str, str]) -> Config:
 
     The API's key, the certificate's key and the like may be out of reach of whoever signs.
     """
-    return _config(_inspect(path, environ, to_sign=True))
+    return _inspect(path, environ, to_sign=True).require()
 
 
 def inspect(path: Path, environ: Mapping[str, str]) -> Inspection:
@@ -87,12 +87,6 @@ def applications(path: Path) -> list[AppSource]:
     if assembly.faults:
         raise ConfigError(assembly.faults)
     return sources
-
-
-def _config(found: Inspection) -> Config:
-    if found.config is None:
-        raise ConfigError(found.faults)
-    return found.config
 
 
 def _inspect(path: Path, environ: Mapping[str, str], *, to_sign: bool) -> Inspection:

@@ -105,15 +105,14 @@ class Control:
         try:
             found = await trio.to_thread.run_sync(inspect, self._path, os.environ)
             log_warnings(self._log, found)
-            if found.config is None:
-                raise ConfigError(found.faults)
-            await self._controlled.reload(found.config)
+            config = found.require()
+            await self._controlled.reload(config)
         except ConfigError as error:
             self._refuse([str(fault) for fault in error.faults])
         except (OSError, ssl.SSLError) as error:
             self._refuse([error.strerror or type(error).__name__])
         else:
-            self._accept(found.config)
+            self._accept(config)
         self._notifier.status(self._status())
         self._notifier.ready()
 

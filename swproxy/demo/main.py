@@ -118,9 +118,7 @@ async def _serve(
 def _config(signing_secret: str, api_key: str, model_url: str, page_port: int) -> Config:
     """Return what `swproxy serve` would read from swproxy.toml and apps/demo.toml."""
     # The page may have been opened under either name of the loopback address.
-    cors = CorsPolicy(
-        (_origin(HOST, page_port), _origin("localhost", page_port)), max_age_seconds=7200
-    )
+    cors = CorsPolicy((_origin(HOST, page_port), _origin("localhost", page_port)))
     app = App(
         id=APP_ID,
         secrets=(signing_secret,),

@@ -16,7 +16,10 @@ from swproxy.policy.destination import parse_destination
 from swproxy.policy.headers import Header
 from swproxy.sw1.refusal import Refusal
 
-__all__ = ["CorsPolicy", "parse_origin"]
+__all__ = ["MAX_AGE_SECONDS", "CorsPolicy", "parse_origin"]
+
+MAX_AGE_SECONDS: Final = 7200
+"""Two hours, unless configured otherwise: the most that Chrome honours."""
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(\*\.)?([^/?#@*]+)", re.IGNORECASE | re.ASCII)
@@ -62,7 +65,7 @@ class CorsPolicy:
     """
 
     allow_origins: tuple[str, ...] = ("*",)
-    max_age_seconds: int = 7200
+    max_age_seconds: int = MAX_AGE_SECONDS
     _everyone: bool = field(init=False, repr=False, compare=False)
     _exact: frozenset[bytes] = field(init=False, repr=False, compare=False)
     _below: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)

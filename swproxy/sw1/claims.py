@@ -82,6 +82,13 @@ def parse_target(target: bytes) -> Claims:
     )
 
 
+EXPIRY_SECONDS = 604_800
+"""Longest lifetime of a URL, unless configured otherwise: seven days, as S3's presigned URLs."""
+
+CLOCK_SKEW_SECONDS = 60
+"""How far a URL's date may lie ahead, unless configured otherwise."""
+
+
 def check_time(claims: Claims, *, now: float, expiry_seconds: int, clock_skew_seconds: int) -> None:
     """Refuse claims that do not hold at `now` (seconds since the epoch).
 

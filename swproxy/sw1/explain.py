@@ -13,7 +13,12 @@ printed here ends in terminals, tickets and chats.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from swproxy.sw1.claims import check_time, parse_target
+from swproxy.sw1.claims import (
+    CLOCK_SKEW_SECONDS,
+    EXPIRY_SECONDS,
+    check_time,
+    parse_target,
+)
 from swproxy.sw1.guess import Candidate, all_parts, candidates, guess
 from swproxy.sw1.query import decode_value, show
 from swproxy.sw1.refusal import Refusal
@@ -66,8 +71,8 @@ def explain(
     secrets: Sequence[str] | None = None,
     *,
     now: float,
-    expiry_seconds: int = 604_800,
-    clock_skew_seconds: int = 60,
+    expiry_seconds: int = EXPIRY_SECONDS,
+    clock_skew_seconds: int = CLOCK_SKEW_SECONDS,
 ) -> Explanation:
     """Explain a request to `url`: a whole URL, or a request target from a log.
 

@@ -15,7 +15,7 @@ from bench.processes import StartError
 from bench.session import Options, Session
 from bench.site import Request, Site
 from bench.subjects import Direct, Nginx, Peer, swproxy_config
-from swproxy.config.loader import load
+from tests.support.config import load
 
 
 def _site(tmp_path: Path, workers: int = 1) -> Site:

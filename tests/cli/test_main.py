@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 
 from swproxy import __version__, sign_url
 from swproxy.cli.main import main
-from swproxy.config.loader import load, load_to_sign
+from swproxy.config.loader import load_to_sign
+from tests.support.config import load
 
 MODELS = "https://api.openai.com/v1/models"
 KEY = {"OPENAI_API_KEY": "canary-key"}

@@ -11,7 +11,8 @@ import pytest
 import trustme
 
 from swproxy.config import loader
-from swproxy.config.loader import ConfigError, inspect, load, load_to_sign
+from swproxy.config.loader import ConfigError, inspect, load_to_sign
+from tests.support.config import load
 
 SECRET = "canary-secret-0123456789"
 APP = f"secrets = ['{SECRET}']\nallow = ['https://api.example/*']\n"

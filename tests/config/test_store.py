@@ -9,6 +9,7 @@ import pytest
 from swproxy.config import loader, store
 from swproxy.config.applications import new_table, retired, rotated
 from swproxy.config.faults import ConfigError
+from tests.support.config import load
 
 TABLE = new_table("s" * 43, ["https://api.example/*"], [("Authorization", "Bearer ${KEY}")])
 
@@ -21,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_initialise_writes_what_can_be_loaded(path: Path) -> None:
-    config = loader.load(path, {"KEY": "key"})
+    config = load(path, {"KEY": "key"})
     assert config.apps["first"].headers == ((b"Authorization", b"Bearer key"),)
     assert not loader.inspect(path, {"KEY": "key"}).warnings
 

@@ -16,11 +16,11 @@ from click.testing import CliRunner
 
 from swproxy import sign_url
 from swproxy.cli.main import main
-from swproxy.config.loader import load
 from swproxy.demo.answers import compose
 from swproxy.policy.problems import problem_body
 from swproxy.sw1.claims import parse_target
 from tests.support import ROOT
+from tests.support.config import load
 from tests.support.readme import README, block, blocks
 from tests.support.reference import REFERENCE
 from tests.support.stage import stage
