@@ -34,6 +34,8 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 
+from swproxy.net.tls import clear_errors
+
 __all__ = [
     "API_KEY",
     "EVENT_BYTES",
@@ -223,6 +225,7 @@ class Upstream:
         del self._connections[fd]
         self._epoll.unregister(fd)
         connection.sock.close()
+        clear_errors()  # or what it has died of would end others
 
     def _read(self, connection: _Connection) -> None:
         while True:

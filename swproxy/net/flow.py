@@ -13,11 +13,9 @@ import trio
 
 from swproxy.http.framing import Body
 from swproxy.net.failure import DownstreamGone
+from swproxy.net.tls import BLOCKED, clear_errors
 
-__all__ = ["BLOCKED", "EVENT_BYTES", "Endpoint", "Flow"]
-
-BLOCKED = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
-"""What a socket raises that can do nothing now."""
+__all__ = ["EVENT_BYTES", "Endpoint", "Flow"]
 
 EVENT_BYTES = 4096
 """More than an event of a token stream has."""
@@ -114,6 +112,7 @@ class Flow:
         except BLOCKED:
             sent = 0
         except OSError as error:
+            clear_errors()
             raise DownstreamGone from error
         self.sent += sent
         self.pending = b"" if sent == size else bytes(memoryview(data)[sent:])

@@ -41,8 +41,9 @@ import trio
 
 from swproxy.http.framing import FramingError
 from swproxy.net.failure import DownstreamGone, UpstreamFailure
-from swproxy.net.flow import BLOCKED, Endpoint, Flow
+from swproxy.net.flow import Endpoint, Flow
 from swproxy.net.poller import GONE, READ, WRITE, ReadinessPoller, make_poller
+from swproxy.net.tls import BLOCKED, clear_errors
 
 __all__ = ["BUFFER_SIZE", "GATHER_FLOWS", "GATHER_SECONDS", "Pump"]
 
@@ -191,6 +192,7 @@ class Pump:
         except BLOCKED:
             return
         except OSError as error:
+            clear_errors()
             raise UpstreamFailure("upstream-closed", f"{_CUT}.") from error
         flow.moved = self._now
         body = flow.body
@@ -217,8 +219,11 @@ class Pump:
         while record >= _LARGE_RECORD and size <= BUFFER_SIZE - _TLS_RECORD:
             try:
                 record = source.recv_into(self._view[size:], BUFFER_SIZE - size)
+            except BLOCKED:
+                break
             except OSError:
-                break  # nothing yet; a real error shows again at the next read
+                clear_errors()
+                break  # it shows again at the next read
             if not record:
                 return size, True  # nothing else might ever announce it
             size += record

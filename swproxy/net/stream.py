@@ -20,6 +20,8 @@ from typing import Any
 import httpcore
 import trio
 
+from swproxy.net.tls import BLOCKED, clear_errors
+
 __all__ = ["READ_SIZE", "SocketStream", "abort_socket"]
 
 READ_SIZE = 65536
@@ -62,14 +64,18 @@ class SocketStream(httpcore.AsyncNetworkStream):
             except ssl.SSLWantWriteError:
                 await trio.lowlevel.wait_writable(self.socket)
             except OSError as error:
+                clear_errors()
                 raise httpcore.ReadError(_reason(error)) from error
 
     def read_now(self, max_bytes: int = READ_SIZE) -> bytes:
         """Return what has arrived already; b"" if that is nothing, or the end."""
         try:
             return self.socket.recv(max_bytes)
+        except BLOCKED:
+            return b""
         except OSError:
-            return b""  # nothing yet; an end or an error shows again at the next read
+            clear_errors()
+            return b""  # it shows again at the next read
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of `buffer`; returns without a checkpoint when the kernel takes it at once."""
@@ -87,9 +93,10 @@ class SocketStream(httpcore.AsyncNetworkStream):
         """Send what the kernel takes at once of `view`; return how many bytes that was."""
         try:
             sent = self.socket.send(view)
-        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+        except BLOCKED:
             return 0
         except OSError as error:
+            clear_errors()
             raise httpcore.WriteError(_reason(error)) from error
         self.sent += sent
         return sent
@@ -106,8 +113,12 @@ class SocketStream(httpcore.AsyncNetworkStream):
     def end_tls(self) -> None:
         """Send TLS's close_notify, without which an answer that ends by closing looks cut."""
         if isinstance(self.socket, ssl.SSLSocket):
-            with contextlib.suppress(OSError, ValueError):
+            try:
                 self.socket.unwrap()
+            except BLOCKED:
+                pass  # it is on its way, and the peer's is not waited for
+            except (OSError, ValueError):
+                clear_errors()
 
     async def linger(self, timeout: float, pause: float = math.inf) -> None:
         """End our side, and read on until the peer ends its own; what comes is dropped.
@@ -161,6 +172,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
             with _deadline(timeout, httpcore.ConnectTimeout):
                 await _until_done(wrapped, wrapped.do_handshake)
         except OSError as error:
+            clear_errors()
             stream.close()
             raise httpcore.ConnectError(_reason(error)) from error
         except BaseException:
@@ -175,6 +187,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
         except _WOULD_BLOCK:
             return True
         except OSError:
+            clear_errors()
             return False
         return False
 

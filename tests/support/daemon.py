@@ -18,7 +18,7 @@ from tests.support.wire import API_KEY, APP_ID, PATIENCE, SECRET, End, sign
 
 LIMITS_AND_LISTENERS = """
 [server]
-listen = ["unix:{directory}/public.sock"]
+listen = ["unix:{directory}/public.sock"{listen}]
 admin_listen = "unix:{directory}/admin.sock"
 log_format = "{log_format}"
 {server}
@@ -86,6 +86,7 @@ async def _listens(path: Path) -> bool:
 async def daemon(
     directory: Path,
     *,
+    listen: str = "",
     server: str = "",
     limits: str = "",
     upstream: str = "",
@@ -94,7 +95,8 @@ async def daemon(
 ) -> AsyncIterator[Daemon]:
     """Run `swproxy serve` with an application of the tests; end it, and check that it ended well.
 
-    `server`, `limits` and `upstream` are lines of those sections, `descriptors` is RLIMIT_NOFILE.
+    `listen` is one more address than public.sock, `server`, `limits` and `upstream` are lines of
+    those sections, `descriptors` is RLIMIT_NOFILE.
     """
     (directory / "secret").write_text(SECRET)
     (directory / "key").write_text(API_KEY)
@@ -106,6 +108,7 @@ async def daemon(
             directory=directory,
             app_id=APP_ID,
             log_format=log_format,
+            listen=f', "{listen}"' if listen else "",
             server=server,
             limits=limits,
             upstream=upstream,
