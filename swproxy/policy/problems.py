@@ -27,7 +27,7 @@ class Problem:
 
 
 _COPY_EXACTLY = "Call exactly the URL that sign_url returned, unchanged."
-_FIX_SIGNER = "Make the signing code write it as the README's description of the scheme says."
+_FIX_SIGNER = "Make the signing code write it as docs/signing.md says."
 
 _SIGNED_URL = {
     "target-invalid": Problem(

@@ -10,7 +10,7 @@ import trio
 from swproxy.demo.model import CERTIFICATE
 from swproxy.demo.web import Exchange, converse
 from tests.support.chromium import chromium
-from tests.support.readme import block
+from tests.support.pages import block
 from tests.support.stage import API_KEY, backend, stage
 
 

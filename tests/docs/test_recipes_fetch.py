@@ -7,7 +7,7 @@ import trio
 
 from swproxy.demo.answers import compose, tokens
 from tests.support.chromium import Page, chromium
-from tests.support.readme import block
+from tests.support.pages import block
 from tests.support.stage import API_KEY, backend, stage
 
 ANSWER = compose("Who saw the API key?", ())

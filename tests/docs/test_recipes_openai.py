@@ -9,7 +9,7 @@ import pytest
 
 from swproxy.demo.answers import compose
 from tests.support.chromium import chromium
-from tests.support.readme import block
+from tests.support.pages import block
 from tests.support.stage import API_KEY, backend, stage
 
 ANSWER = compose("A haiku, please", ())

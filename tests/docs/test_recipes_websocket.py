@@ -14,7 +14,7 @@ from trio_websocket import (
 
 from swproxy.demo.model import CERTIFICATE
 from tests.support.chromium import chromium
-from tests.support.readme import block
+from tests.support.pages import block
 from tests.support.stage import API_KEY, backend, stage
 
 

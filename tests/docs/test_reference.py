@@ -10,17 +10,13 @@ from pathlib import Path
 import pytest
 
 from swproxy.config.config import Server
-from swproxy.daemon import service
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import Metrics
 from swproxy.daemon.tally import Tally
-from swproxy.net.pump import BUFFER_SIZE
-from swproxy.policy.headers import downstream_headers, upstream_headers
-from swproxy.policy.problems import PROBLEMS
-from swproxy.proxy.body import GRACE_SECONDS, MEMORY_BYTES, MIN_RATE
+from swproxy.policy.problems import PROBLEMS, problem_body
 from swproxy.proxy.record import Record
 from tests.support import ROOT
-from tests.support.readme import README
+from tests.support.pages import DOCS, PAGES, block
 from tests.support.reference import (
     ENVIRONMENT,
     EXIT_CODES,
@@ -31,6 +27,7 @@ from tests.support.reference import (
     marked,
     rendered,
 )
+from tests.support.shell import shell
 
 SOURCES = sorted((ROOT / "swproxy").rglob("*.py"))
 
@@ -59,19 +56,19 @@ def record(outcome: str) -> Record:
     )
 
 
-@pytest.mark.parametrize("page", [README, REFERENCE], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_tables_are_those_of_the_code(page: Path) -> None:
     text = page.read_text()
     assert text == rendered(text), "run: .venv/bin/python -m tests.support.reference --write"
 
 
 def test_every_table_stands_somewhere_once() -> None:
-    places = marked(README.read_text()) + marked(REFERENCE.read_text())
+    places = [name for page in PAGES for name in marked(page.read_text())]
     assert sorted(places) == sorted(TABLES)
 
 
-def test_configuration_is_in_the_readme_itself() -> None:
-    assert marked(README.read_text()) == ["config"]
+def test_configuration_has_a_page_of_its_own() -> None:
+    assert marked((DOCS / "configuration.md").read_text()) == ["config"]
 
 
 def test_every_log_field_is_explained() -> None:
@@ -146,55 +143,22 @@ def test_metrics_of_a_request_are_all_explained() -> None:
 
 def test_codes_named_in_the_pages_exist() -> None:
     shape = re.compile(r"`((?:signature|signed|destination|parameter|date|body)-[a-z-]+)`")
-    for page in (README, REFERENCE):
+    for page in PAGES:
         assert set(shape.findall(page.read_text())) <= set(PROBLEMS)
 
 
-def test_what_one_client_may_take_is_what_the_code_lets_it() -> None:
-    text = README.read_text()
-    section = " ".join(text[text.index("### What one client may take") :].split())
-    section = section[: section.index("## Performance")]
-    for stated in (
-        f"one buffer of {BUFFER_SIZE // 1024} KiB",
-        f"at {MIN_RATE // 1024} KiB a second after the first {GRACE_SECONDS:.0f} seconds",
-        f"{MEMORY_BYTES // 1024} KiB of it in memory",
-        f"at most {service._SPOOLED_AT_ONCE} times `limits.signed_body_bytes`",
-    ):
-        assert stated in section, stated
+def test_the_problem_shown_is_one() -> None:
+    problem = json.loads(block("problem"))
+    assert problem == json.loads(problem_body(problem["code"], problem["detail"]))
 
 
-def listed(start: str) -> list[str]:
-    """The names in code type of the README's paragraph that begins so."""
-    paragraph = next(p for p in README.read_text().split("\n\n") if p.startswith(start))
-    return re.findall(r"`([A-Za-z0-9-]+)`", paragraph)
+def test_explain_says_what_is_wrong_with_a_url(tmp_path: Path) -> None:
+    done = shell(tmp_path, block("refused"))
+    assert done.returncode == 1
+    assert "Refused: parameter-missing" in done.stdout
 
 
-def test_headers_that_end_here_do() -> None:
-    names = listed("**On the way up, dropped:**")
-    assert len(names) > 8
-    for name in names:
-        field = (name.lower().encode(), b"value")
-        assert field not in upstream_headers([field], (), (), b"api.example.com")
-
-
-def test_headers_that_travel_if_they_are_signed_do() -> None:
-    for name in ("cookie", "authorization", "origin", "referer"):
-        field = (name.encode(), b"value")
-        assert field in upstream_headers([field], [name], (), b"api.example.com")
-
-
-def test_answers_headers_that_end_here_do() -> None:
-    names = listed("**On the way down, dropped:**")
-    assert len(names) > 8
-    for name in names:
-        field = (name.lower().encode(), b"value")
-        assert field not in downstream_headers([field])
-
-
-def test_answers_headers_that_are_added_are() -> None:
-    added = {name.decode(): value.decode() for name, value in downstream_headers([])}
-    paragraph = next(
-        p for p in README.read_text().split("\n\n") if p.startswith("**Added to every answer:**")
-    )
-    stated = dict(re.findall(r"`([A-Za-z-]+): ([^`]+)`", paragraph))
-    assert stated == added
+def test_the_journal_is_searched_for_an_outcome_and_a_field_there_are() -> None:
+    [(field, outcome)] = re.findall(r"\.(\w+) == \"([\w-]+)\"", block("journal"))
+    assert outcome in OUTCOMES
+    assert field in LOG_FIELDS

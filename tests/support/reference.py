@@ -1,9 +1,9 @@
 """The tables of the documentation, made from the code that they are about.
 
-`python -m tests.support.reference --write` puts them between their marks in README.md and
-.docs/REFERENCE.md; a test holds that nothing there is older than the code. What the code itself
-does not say in words (what a field of the log means) is said here, and a test holds that no name
-is missing and none is there too many.
+`python -m tests.support.reference --write` puts them between their marks in the pages of docs/; a
+test holds that nothing there is older than the code. What the code itself does not say in words
+(what a field of the log means) is said here, and a test holds that no name is missing and none is
+there too many.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from swproxy.daemon.metrics import FAMILIES
 from swproxy.policy.addresses import SPECIAL
 from swproxy.policy.problems import PROBLEMS
 from tests.support import ROOT
-from tests.support.readme import README
+from tests.support.pages import DOCS, PAGES
 
-REFERENCE = ROOT / ".docs" / "REFERENCE.md"
+REFERENCE = DOCS / "reference.md"
 
 LOG_FIELDS: Mapping[str, str] = {
     "time": "When the request ended, UTC, to the millisecond.",
@@ -89,7 +89,7 @@ def config() -> str:
 
 
 def _section(title: str, text: str, its_keys: Iterable[Key]) -> str:
-    lines = [f"### `{title}`", "", " ".join(text.split()), ""]
+    lines = [f"## `{title}`", "", " ".join(text.split()), ""]
     for key in its_keys:
         default = f" = `{key.default}`" if key.default else ""
         lines.append(f"- **`{key.name}`**{default}<br>\n  {_prose(key.description)}")
@@ -201,7 +201,7 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description="Tell, or mend, which pages are out of date.")
     parser.add_argument("--write", action="store_true", help="write the tables anew")
     write = parser.parse_args().write
-    for page in (README, REFERENCE):
+    for page in PAGES:
         text = page.read_text()
         if text != rendered(text):
             _mend(page, rendered(text), write=write)

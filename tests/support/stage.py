@@ -1,6 +1,6 @@
 """The README's five minutes, acted out: its own commands and files, with a stand-in for the API.
 
-Everything that a reader would type is taken from the README and run by bash in an empty directory;
+Everything that a reader would type is taken from there and run by bash in an empty directory;
 everything that a reader would save is saved. Only what a reader has and a test has not is put in:
 the API (the demo's stand-in model), its key, and free ports.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 import trio
 
 from swproxy.demo.model import CA_FILE, MODEL_NAME, Model
-from tests.support.readme import block
+from tests.support.pages import block
 
 API_KEY = "sk-canary-of-the-readme"
 PATIENCE = 20.0

@@ -16,8 +16,8 @@ import pytest
 
 from swproxy import sign_url
 from tests.support import ROOT
+from tests.support.pages import block
 from tests.support.parts import require
-from tests.support.readme import block
 from tests.support.systemd_host import PATIENCE, SystemdHost
 
 UNITS = ROOT / "systemd"
@@ -58,7 +58,7 @@ class Upstream:
 
 
 def installation() -> str:
-    """Return the README's commands, without the two that put swproxy where it is already."""
+    """Return the guide's commands, without the two that put swproxy where it is already."""
     python, pip, rest = block("deploy").split("\n", 2)
     assert (python, pip) == (
         "/usr/bin/python3 -m venv /opt/swproxy",

@@ -1,0 +1,45 @@
+"""docs/deployment.md: what its commands name is there. tests/system/ runs them under systemd."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+from tests.support.pages import block
+from tests.support.shell import shell
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a block, one a line, wherever they were broken."""
+    return re.sub(r"\s*\\\n\s*", " ", text).splitlines()
+
+
+@pytest.mark.parametrize("name", ["deploy", "nginx", "operate", "key"])
+def test_what_it_names_is_there(name: str) -> None:
+    text = block(name)
+    for path in re.findall(r"systemd/[\w.*-]+", text.replace("/systemd/system/", "")):
+        assert list(ROOT.glob(path)), path
+    units = {path.name for path in (ROOT / "systemd").iterdir()} | {"nginx.service"}
+    for unit in re.findall(r"(?:reload|status|-u) ([\w-]+)$", text, re.MULTILINE):
+        assert f"{unit}.service" in units
+    for port in re.findall(r"127\.0\.0\.1:(\d+)", text):
+        admin = (ROOT / "systemd" / "swproxy-admin.socket").read_text()
+        assert f"ListenStream=127.0.0.1:{port}\n" in admin
+
+
+def test_a_key_is_replaced_as_it_was_installed() -> None:
+    [install, reload] = commands(block("key"))
+    assert install.replace("$NEW_KEY", "$OPENAI_API_KEY") in commands(block("deploy"))
+    assert reload in block("operate")
+
+
+def test_nginx_s_site_gets_the_name(tmp_path: Path) -> None:
+    """The very commands, with another place for /etc and without nginx's part."""
+    script = block("nginx").replace("/etc/nginx/conf.d", str(tmp_path))
+    script = script.replace("nginx -t && systemctl reload nginx\n", "")
+    done = shell(ROOT, script)
+    assert done.returncode == 0, done.stderr
+    site = (tmp_path / "swproxy.conf").read_text()
+    assert "edge.example.com" not in site
+    assert "server_name your.host;" in site

@@ -1,0 +1,76 @@
+"""All pages for people: every block is run by a test, and every link leads somewhere."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.support import ROOT
+from tests.support.pages import DOCS, PAGES, README, all_blocks
+
+LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
+RUNNERS = [
+    *(ROOT / "tests" / "docs").glob("*.py"),
+    *(ROOT / "tests" / "system").glob("*.py"),
+    ROOT / "tests" / "support" / "stage.py",
+]
+
+
+def without_blocks(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of headings."""
+    titles = re.findall(r"^#+ (.*)$", without_blocks(page), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", title.lower()) for title in titles]
+    return {title.replace(" ", "-") for title in plain}
+
+
+def links(page: Path) -> list[str]:
+    return ["".join(found) for found in LINK.findall(without_blocks(page))]
+
+
+def test_every_block_is_run_by_a_test() -> None:
+    text = "".join(path.read_text() for path in RUNNERS)
+    for each in all_blocks():
+        assert each.name, f"{each.page.name}: a block without a name: {each.text}"
+        assert f'"{each.name}"' in text, f"{each.page.name}: no test names the block {each.name}"
+
+
+def test_names_of_blocks_are_unique() -> None:
+    names = [each.name for each in all_blocks()]
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_code_fits_a_phone() -> None:
+    for each in all_blocks():
+        lines = each.text.replace("'Authorization: Bearer ${file:/etc", "").splitlines()
+        assert max(map(len, lines)) <= 55, each.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in links(page):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    assert {f"docs/{page.name}" for page in DOCS.glob("*.md")} <= set(links(README))
+
+
+def test_pictures_are_pictures_and_shown() -> None:
+    shown = {Path(target).name for page in PAGES for target in links(page) if "images/" in target}
+    pictures = list((DOCS / "images").iterdir())
+    assert {path.name for path in pictures} == shown
+    for path in pictures:
+        if path.suffix == ".svg":
+            assert ElementTree.parse(path).getroot().tag.endswith("svg")
+        else:
+            assert path.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,60 @@
+"""docs/security.md says what the code does with headers, and what one client may take."""
+
+import re
+
+from swproxy.daemon import service
+from swproxy.net.pump import BUFFER_SIZE
+from swproxy.policy.headers import downstream_headers, upstream_headers
+from swproxy.proxy.body import GRACE_SECONDS, MEMORY_BYTES, MIN_RATE
+from tests.support.pages import DOCS
+
+SECURITY = DOCS / "security.md"
+
+
+def test_what_one_client_may_take_is_what_the_code_lets_it() -> None:
+    text = SECURITY.read_text()
+    section = " ".join(text[text.index("## What one client may take") :].split())
+    for stated in (
+        f"one buffer of {BUFFER_SIZE // 1024} KiB",
+        f"at {MIN_RATE // 1024} KiB a second after the first {GRACE_SECONDS:.0f} seconds",
+        f"{MEMORY_BYTES // 1024} KiB of it in memory",
+        f"at most {service._SPOOLED_AT_ONCE} times `limits.signed_body_bytes`",
+    ):
+        assert stated in section, stated
+
+
+def listed(start: str) -> list[str]:
+    """The names in code type of the page's paragraph that begins so."""
+    paragraph = next(p for p in SECURITY.read_text().split("\n\n") if p.startswith(start))
+    return re.findall(r"`([A-Za-z0-9-]+)`", paragraph)
+
+
+def test_headers_that_end_here_do() -> None:
+    names = listed("**On the way up, dropped:**")
+    assert len(names) > 8
+    for name in names:
+        field = (name.lower().encode(), b"value")
+        assert field not in upstream_headers([field], (), (), b"api.example.com")
+
+
+def test_headers_that_travel_if_they_are_signed_do() -> None:
+    for name in ("cookie", "authorization", "origin", "referer"):
+        field = (name.encode(), b"value")
+        assert field in upstream_headers([field], [name], (), b"api.example.com")
+
+
+def test_answers_headers_that_end_here_do() -> None:
+    names = listed("**On the way down, dropped:**")
+    assert len(names) > 8
+    for name in names:
+        field = (name.lower().encode(), b"value")
+        assert field not in downstream_headers([field])
+
+
+def test_answers_headers_that_are_added_are() -> None:
+    added = {name.decode(): value.decode() for name, value in downstream_headers([])}
+    paragraph = next(
+        p for p in SECURITY.read_text().split("\n\n") if p.startswith("**Added to every answer:**")
+    )
+    stated = dict(re.findall(r"`([A-Za-z-]+): ([^`]+)`", paragraph))
+    assert stated == added
