@@ -18,7 +18,7 @@ from swproxy.policy.clients import client_address
 from swproxy.proxy.admit import admit
 from swproxy.proxy.call import Call, Downstream
 from swproxy.proxy.forward import Forward
-from swproxy.proxy.record import Record
+from swproxy.proxy.record import Outcome, Record
 from swproxy.proxy.worker import Worker
 from swproxy.sw1.refusal import Refusal
 
@@ -121,7 +121,7 @@ class Exchange:
         call.record.outcome = "preflight"
         await self._write(render_head(204, headers))
 
-    async def _fail(self, outcome: str, code: str, detail: str) -> None:
+    async def _fail(self, outcome: Outcome, code: str, detail: str) -> None:
         """Say what went wrong, or cut the answer that has begun."""
         call, record = self._call, self._call.record
         record.outcome, record.code, record.detail = outcome, code, detail

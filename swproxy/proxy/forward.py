@@ -36,6 +36,7 @@ from swproxy.net.pool import UpstreamConnection
 from swproxy.policy.headers import downstream_headers, upstream_headers
 from swproxy.proxy.admit import Admission
 from swproxy.proxy.call import Call
+from swproxy.proxy.record import Outcome
 from swproxy.proxy.tunnel import Tunnel
 from swproxy.proxy.upstream import ResponseHead, UpstreamSilent, read_response_head, render_request
 from swproxy.sw1.refusal import Refusal
@@ -77,7 +78,7 @@ class Forward:
     """
 
     def __init__(self, call: Call, admission: Admission, *, keep_alive: bool) -> None:
-        self.outcome = "complete"
+        self.outcome: Outcome = "complete"
         self.keep_alive = keep_alive
         self._call = call
         self._config = call.config

@@ -1,9 +1,12 @@
 """What is known of one request when it ends: the source of the access log and of the metrics."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
-__all__ = ["Observer", "Record"]
+__all__ = ["Observer", "Outcome", "Record"]
+
+Outcome = Literal["complete", "refused", "upstream-failed", "client-gone", "preflight", "aborted"]
+"""How a request ended; "aborted" is by ourselves."""
 
 
 @dataclass(slots=True)
@@ -25,8 +28,7 @@ class Record:
     origin: str = ""
     path: str = ""
     status: int = 0
-    outcome: str = "aborted"
-    """complete, refused, upstream-failed, client-gone, preflight, or aborted (by ourselves)"""
+    outcome: Outcome = "aborted"
     code: str = ""
     """the problem's code, where there was one"""
     detail: str = ""
