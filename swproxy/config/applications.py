@@ -114,6 +114,7 @@ def shown(source: AppSource) -> list[tuple[str, str]]:
     headers, cors = table.get("headers"), table.get("cors")
     if isinstance(headers, dict):
         rows += [("header", f"{name}: {masked(str(each))}") for name, each in headers.items()]
+    rows += [("from page", str(each)) for each in _items(table, "headers_from_page")]
     if isinstance(cors, dict):
         rows += [("origin", str(each)) for each in _items(cors, "allow_origins")]
     return rows

@@ -20,6 +20,7 @@ from swproxy.config.fields import (
     AdminListen,
     Allow,
     FilePath,
+    FromPage,
     HeaderName,
     HeaderValue,
     Listen,
@@ -34,6 +35,8 @@ from swproxy.config.fields import (
 from swproxy.config.listen_address import ListenAddress, TcpAddress
 from swproxy.policy.cors import MAX_AGE_SECONDS, CorsPolicy
 from swproxy.policy.destination import Destination, Pattern
+from swproxy.policy.field_names import folded
+from swproxy.policy.page_headers import DEFAULT_FROM_PAGE, PageHeaders
 from swproxy.sw1.claims import CLOCK_SKEW_SECONDS, EXPIRY_SECONDS
 
 __all__ = ["App", "AppTable", "Config", "Cors", "Limits", "Server", "Upstream"]
@@ -302,6 +305,15 @@ class AppTable(Section):
         description="Headers added to each call, over anything the page sent: the API's key."
         " Kept best in the environment or a file, and named here by a reference.",
     )
+    headers_from_page: FromPage = Field(
+        default=DEFAULT_FROM_PAGE,
+        description="Names of headers that a page may add to a call without a signature; a `*` ends"
+        " a name. Others do not pass, since to many APIs a header beside the key says on whose"
+        " account or as which user to act (OpenAI-Organization, Stripe-Account, Sudo). A header"
+        " that is signed always passes. The default is what fetch() and OpenAI's clients need."
+        ' ["*"] lets pass all but cookies, credentials, and what tells about the user (Origin,'
+        " Referer, Sec-, X-Forwarded- and the like), which have to be named one by one.",
+    )
     cors: Cors | None = Field(
         default=None,
         description="Which pages may call this application; keys left out are as in [cors].",
@@ -311,7 +323,7 @@ class AppTable(Section):
     @classmethod
     def _headers_once(cls, value: dict[str, str]) -> dict[str, str]:
         # To many servers, X_Key and x-key are one name.
-        if len({name.lower().replace("_", "-") for name in value}) < len(value):
+        if len({folded(name.encode()) for name in value}) < len(value):
             raise ValueError("has a name twice, in different spellings")
         return value
 
@@ -324,6 +336,7 @@ class AppTable(Section):
             allow=self.allow,
             headers=tuple((name.encode(), value.encode()) for name, value in self.headers.items()),
             cors=replace(cors, **own),
+            headers_from_page=PageHeaders(self.headers_from_page),
         )
 
 
@@ -336,6 +349,7 @@ class App:
     allow: tuple[Pattern, ...]
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     cors: CorsPolicy = field(default_factory=lambda: Cors().policy())
+    headers_from_page: PageHeaders = field(default_factory=PageHeaders)
 
     def allows(self, destination: Destination) -> bool:
         """Tell whether requests may go there."""

@@ -2,11 +2,13 @@
 
 `sw1.explain` judges the signature; whether its URL is a destination, and an allowed one, is known
 here. Both are told; the refusal is the one that the proxy, walking the same checks, meets first.
+What becomes of headers that are not signed is told as well: it refuses nothing, but an API that
+misses one may.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -14,10 +16,14 @@ from swproxy.config.checks import check_application, check_claims
 from swproxy.config.config import App, Config
 from swproxy.config.signer import doubt
 from swproxy.policy.destination import parse_destination
+from swproxy.policy.headers import upstream_headers
 from swproxy.sw1.explain import Candidate, Row, Verdict, explain, url_app_id, url_target
+from swproxy.sw1.query import show
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Report", "report"]
+
+_QUOTE = "'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ def report(
     refusal = _first_refusal(url, config, app, headers, now, found.refusal)
     verdict: Verdict = "bad" if refusal is not None else found.verdict
     matched = any(candidate.matches for candidate in found.canonical)
-    return Report(verdict, (*found.rows, row), refusal, found.canonical, found.hints, matched)
+    rows = (*found.rows, row, *_unsigned(headers, found.signed_headers, app))
+    return Report(verdict, rows, refusal, found.canonical, found.hints, matched)
 
 
 def _destination(url: str, app: App | None) -> Row:
@@ -108,3 +115,24 @@ def _first_refusal(
     except Refusal as refusal:
         return refusal
     return signature
+
+
+def _unsigned(
+    headers: Sequence[tuple[str, str]], signed: Collection[str], app: App | None
+) -> Sequence[Row]:
+    if app is None:
+        return []
+    sent = [
+        (name.strip().lower().encode("utf-8", "replace"), value.encode("utf-8", "replace"))
+        for name, value in headers
+    ]
+    passing = upstream_headers(sent, signed, (), b"", from_page=app.headers_from_page)
+    rows = []
+    for name, value in sent:
+        if name.decode() in signed:
+            continue
+        passes = (name, value) in passing
+        note = "not signed; passes" if passes else "does not pass: not signed, nor let by the app"
+        field = f"header {show(name.decode()).strip(_QUOTE)}"
+        rows.append(Row(field, show(value.decode(), 400), "ok", note))
+    return rows

@@ -20,11 +20,13 @@ from swproxy.config.listen_address import ListenAddress, parse_listen
 from swproxy.policy.cors import parse_origin
 from swproxy.policy.destination import Pattern
 from swproxy.policy.headers import configurable
+from swproxy.policy.page_headers import PageHeaders
 
 __all__ = [
     "AdminListen",
     "Allow",
     "FilePath",
+    "FromPage",
     "HeaderName",
     "HeaderValue",
     "Listen",
@@ -121,6 +123,13 @@ def _header_name(name: str) -> str:
     return name
 
 
+def _from_page(pattern: str) -> str:
+    (checked,) = PageHeaders((pattern,)).patterns
+    if not configurable(checked.encode()):
+        raise ValueError("is set by swproxy itself, from the connection and the signed URL")
+    return checked
+
+
 def _header_value(value: str) -> str:
     if _CONTROL.search(value):
         raise ValueError("has a line break or another control character in its value")
@@ -169,3 +178,4 @@ Allow = Annotated[
 ]
 HeaderName = Annotated[str, _text(_header_name)]
 HeaderValue = Annotated[str, _text(_header_value)]
+FromPage = Annotated[tuple[Annotated[str, _text(_from_page)], ...], _list()]

@@ -10,7 +10,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
-from swproxy.policy.headers import Header
+from swproxy.policy.field_names import Header
 from swproxy.policy.problems import PROBLEMS, problem_body
 
 __all__ = ["render_head", "render_problem"]

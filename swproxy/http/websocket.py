@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swproxy.http.request import RequestHead
-from swproxy.policy.headers import Header
+from swproxy.policy.field_names import Header
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Handshake", "accept_value", "check_switch", "read_handshake"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from swproxy.policy.destination import parse_destination
-from swproxy.policy.headers import Header
+from swproxy.policy.field_names import Header
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["MAX_AGE_SECONDS", "CorsPolicy", "parse_origin"]

@@ -11,7 +11,7 @@ from swproxy.http.request import RequestHead
 from swproxy.net.flow import Endpoint
 from swproxy.net.stream import SocketStream
 from swproxy.policy.cors import CorsPolicy
-from swproxy.policy.headers import Header
+from swproxy.policy.field_names import Header
 from swproxy.proxy.body import ByteSource
 from swproxy.proxy.record import Record
 from swproxy.proxy.worker import Worker

@@ -312,6 +312,7 @@ class Forward:
             admission.claims.signed_headers,
             admission.app.headers,
             admission.destination.authority,
+            from_page=admission.app.headers_from_page,
             websocket=admission.handshake is not None,
         )
         length = self._upload.length

@@ -35,7 +35,8 @@ class Explanation:
     `verdict` is `ok` if the proxy would take it (its destination aside), `bad` if not, `unknown`
     if that depends on a secret that is not at hand. `refusal` is the answer the proxy would give.
     `canonical` holds the canonical requests that would be compared, likeliest first, each with
-    its string to sign. `hints` name a likely mistake of the client.
+    its string to sign. `hints` name a likely mistake of the client. `signed_headers` are the names
+    that the URL says are signed, in lower case.
     """
 
     verdict: Verdict
@@ -43,6 +44,7 @@ class Explanation:
     refusal: Refusal | None
     canonical: tuple[Candidate, ...]
     hints: tuple[str, ...]
+    signed_headers: tuple[str, ...]
 
 
 def url_app_id(url: str) -> str | None:
@@ -107,7 +109,7 @@ def explain(
     verdict: Verdict = "ok" if secrets is not None else "unknown"
     if refusal is not None or any(row.verdict == "bad" for row in rows):
         verdict = "bad"
-    return Explanation(verdict, tuple(rows), refusal, canonical, hints)
+    return Explanation(verdict, tuple(rows), refusal, canonical, hints, known.signed_headers)
 
 
 def _split(url: str) -> tuple[str, list[str], bytes]:

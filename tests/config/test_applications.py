@@ -16,6 +16,7 @@ TABLE = {
     "secrets": ["canary-old", "${NEW_SECRET}"],
     "allow": ["https://api.example/*", "https://b.example/"],
     "headers": {"Authorization": "Bearer ${KEY}", "X-Id": "canary", "X-Both": "a-${K2}-b${KEY}"},
+    "headers_from_page": ["accept", "x-mine-*"],
     "cors": {"allow_origins": ["https://app.example"]},
 }
 
@@ -86,6 +87,8 @@ def test_what_is_shown_holds_no_secret() -> None:
         ("header", "Authorization: Bearer ${KEY}"),
         ("header", "X-Id: ***"),
         ("header", "X-Both: ***${K2}***${KEY}"),
+        ("from page", "accept"),
+        ("from page", "x-mine-*"),
         ("origin", "https://app.example"),
     ]
     assert applications.row(source) == (

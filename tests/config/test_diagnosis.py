@@ -63,6 +63,26 @@ def test_the_limits_are_the_configurations() -> None:
     assert refusal.code == "expiry-too-long"
 
 
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [("Accept", True), ("X-Mine", False), ("OpenAI-Organization", False), ("Host", False)],
+)
+def test_tells_which_unsigned_headers_pass(name: str, *, passes: bool) -> None:
+    signed = {"X-Mine": "signed"} if name != "X-Mine" else None
+    url = sign_url(
+        "one", "secret", "https://edge", "https://api.example/v1/x", 60, "GET", signed, None, NOW
+    )
+    headers = [*(signed or {}).items(), (name, "value")]
+    found = report(
+        url, "GET", headers, None, config=CONFIG, secrets=["secret"], now=NOW.timestamp()
+    )
+    assert found.verdict == "ok"
+    row = found.rows[-1]
+    assert (row.field, row.value) == (f"header {name.lower()}", "'value'")
+    assert row.note.endswith("passes" if passes else "nor let by the app")
+    assert sum(row.field.startswith("header") for row in found.rows) == len(headers)
+
+
 def test_without_a_secret_nothing_is_known() -> None:
     found = judged(secrets=None, config=Config())
     assert (found.verdict, found.refusal) == ("unknown", None)

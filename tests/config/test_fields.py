@@ -6,6 +6,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from swproxy.config.fields import (
+    FromPage,
     HeaderName,
     HeaderValue,
     LogFormat,
@@ -152,3 +153,25 @@ def test_app_id(app_id: str) -> None:
 def test_app_id_refused(app_id: str) -> None:
     with pytest.raises(ValueError, match="application id"):
         check_app_id(app_id)
+
+
+def test_headers_from_page() -> None:
+    found = TypeAdapter(FromPage).validate_python(["X-Mine", "x-ours-*", "*", "Cookie"])
+    assert found == ("x-mine", "x-ours-*", "*", "cookie")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("x y", "is not a header name"),
+        ("*-id", "is not a header name"),
+        ("", "is not a header name"),
+        ("sec-*", "named one by one"),
+        ("Host", "is set by swproxy itself"),
+        ("Content_Length", "is set by swproxy itself"),
+        ("proxy-*", "is set by swproxy itself"),
+        (3, "expects text, got a whole number"),
+    ],
+)
+def test_headers_from_page_refused(pattern: object, reason: str) -> None:
+    assert reason in refusal(FromPage, [pattern])

@@ -1,7 +1,10 @@
 """Which headers travel, seen on both wires: nobody's credentials but the application's go up."""
 
+from base64 import b64encode, urlsafe_b64encode
+
 import pytest
 
+from swproxy.policy.page_headers import PageHeaders
 from tests.support.wire import API_KEY, End, proxy, take_and_answer, upstream
 
 KEY = b"Authorization: Bearer " + API_KEY.encode()
@@ -20,9 +23,21 @@ TRAVELS = [
     b"Accept: text/event-stream",
     b"Content-Type: application/json",
     b"User-Agent: browser",
-    b"X-Custom: a",
+    b"If-None-Match: a",
+    b"X-Stainless-Lang: js",
     b"OpenAI-Beta: assistants=v2",
 ]
+
+ORDERS = [
+    b"OpenAI-Organization: mine",
+    b"OpenAI-Project: mine",
+    b"Stripe-Account: mine",
+    b"Impersonate-User: mine",
+    b"Sudo: mine",
+    b"X-Custom: mine",
+    b"X_Custom: mine",
+]
+"""To some API, each says on whose account or as which user to act."""
 
 STAYS = [
     b"Authorization: Bearer mine",
@@ -50,7 +65,9 @@ STAYS = [
     b"HTTP2-Settings: AAMAAABkAAQAAP__",
     b"X-HTTP-Method-Override: DELETE",
     b"X-Original-URL: /admin",
+    b"X-Original-Method: DELETE",
     b"X-Rewrite-URL: /admin",
+    b"Max-Forwards: 1",
 ]
 
 
@@ -63,15 +80,20 @@ async def test_what_travels(line: bytes) -> None:
         assert KEY in server.received
 
 
-async def test_what_stays() -> None:
-    async with upstream() as server, proxy() as swproxy:
-        for line in STAYS:
+@pytest.mark.parametrize(
+    ("lines", "app"),
+    [(STAYS + ORDERS, {}), (STAYS, {"headers_from_page": PageHeaders(("*",))})],
+    ids=["default", "all"],
+)
+async def test_what_stays(lines: list[bytes], app: dict[str, object]) -> None:
+    async with upstream() as server, proxy(app=app) as swproxy:
+        for line in lines:
             assert (await swproxy.ask(server.url, headers=line + b"\r\n")).status == 200
         heads = server.received.split(b"\r\n\r\n")[:-1]
-        assert len(heads) == len(STAYS)
+        assert len(heads) == len(lines)
         wrong = {
             line: head
-            for line, head in zip(STAYS, heads, strict=True)
+            for line, head in zip(lines, heads, strict=True)
             if set(sent(head + b"\r\n\r\n")) != {b"host", b"authorization"} or KEY not in head
         }
         assert wrong == {}
@@ -89,7 +111,8 @@ async def test_what_stays() -> None:
     ],
 )
 async def test_connection_options_never_take_away_what_the_proxy_adds(options: bytes) -> None:
-    async with upstream(take_and_answer) as server, proxy() as swproxy:
+    everything = {"headers_from_page": PageHeaders(("*",))}
+    async with upstream(take_and_answer) as server, proxy(app=everything) as swproxy:
         lines = b"Connection: " + options + b"\r\nX-Foo: a\r\nX-Bar: b\r\n"
         answer = await swproxy.ask(server.url, "POST", headers=lines, body=b"hello")
         assert answer.status == 200
@@ -114,6 +137,53 @@ async def test_a_signed_header_travels_although_it_would_stay() -> None:
         fields = sent(server.received)
         assert fields[b"cookie"] == [b"mine=1"]
         assert b"origin" not in fields
+
+
+@pytest.mark.parametrize("line", ORDERS)
+async def test_an_order_travels_if_signed_or_let(line: bytes) -> None:
+    name, _, value = line.decode().partition(": ")
+    let = {"headers_from_page": PageHeaders((name,))}
+    async with upstream() as server, proxy() as swproxy, proxy(app=let) as letting:
+        await swproxy.ask(server.url, headers=line + b"\r\n", sign_headers={name: value})
+        await letting.ask(server.url, headers=line + b"\r\n")
+        heads = server.received.split(b"\r\n\r\n")[:-1]
+        assert [sent(head + b"\r\n\r\n").get(name.lower().encode()) for head in heads] == [
+            [value.encode()]
+        ] * 2
+
+
+@pytest.mark.parametrize(
+    "twin", [b"X_User_Id", b"x_user-id", b"X-User_ID", b"X.User.Id", b"x~user~id", b"X_user_id"]
+)
+async def test_the_twin_of_a_signed_header_never_travels(twin: bytes) -> None:
+    everything = {"headers_from_page": PageHeaders(("*",))}
+    async with upstream() as server, proxy(app=everything) as swproxy:
+        for lines in (b"%b: mine\r\nX-User-Id: 7\r\n", b"X-User-Id: 7\r\n%b: mine\r\n"):
+            signed = {"X-User-Id": "7"}
+            answer = await swproxy.ask(server.url, headers=lines % twin, sign_headers=signed)
+            assert answer.status == 200
+        assert b"mine" not in server.received
+        for head in server.received.split(b"\r\n\r\n")[:-1]:
+            fields = sent(head + b"\r\n\r\n")
+            assert set(fields) == {b"host", b"authorization", b"x-user-id"}
+            assert fields[b"x-user-id"] == [b"7"]
+
+
+@pytest.mark.parametrize("twin", [b"X_Api_Key", b"x.api.key", b"X-API_KEY", b"x-api-key"])
+async def test_the_twin_of_a_configured_header_never_travels(twin: bytes) -> None:
+    app = {
+        "headers": ((b"X-Api-Key", API_KEY.encode()),),
+        "headers_from_page": PageHeaders(("*", twin.decode())),
+    }
+    async with upstream() as server, proxy(app=app) as swproxy:
+        for signed in [None, {twin.decode(): "mine"}]:
+            await swproxy.ask(server.url, headers=twin + b": mine\r\n", sign_headers=signed)
+        heads = server.received.split(b"\r\n\r\n")[:-1]
+        assert len(heads) == 2
+        for head in heads:
+            fields = sent(head + b"\r\n\r\n")
+            assert set(fields) == {b"host", b"x-api-key"}
+            assert fields[b"x-api-key"] == [API_KEY.encode()]
 
 
 async def test_the_client_s_own_value_of_a_configured_header_never_arrives() -> None:
@@ -147,7 +217,24 @@ HOSTILE_ANSWER = [
     b"Upgrade: h2c",
     b"X-Echo: Bearer " + API_KEY.encode(),
     b"X-Echo-Key: " + API_KEY.encode(),
+    b"X-Echo-" + API_KEY.encode() + b": evil",
+    b"X-Echo-Upper: evil " + API_KEY.encode().upper(),
+    b"X-Echo-Base64: evil " + b64encode(b"Authorization: Bearer " + API_KEY.encode()),
+    b"X-Echo-Shifted: evil " + b64encode(b"uthorization: Bearer " + API_KEY.encode() + b"!"),
+    b"X-Echo-Again: evil " + urlsafe_b64encode(b"thorization: Bearer " + API_KEY.encode()),
+    b"X-Echo-Hex: evil " + API_KEY.encode().hex().encode(),
     b"X-Request-Id: evil",
+    b"Secure-Session-Registration: (ES256);path=evil",
+    b"Sec-Session-Registration: (ES256);path=evil",
+    b'Attribution-Reporting-Register-Source: {"destination":"https://evil.test"}',
+    b"Attribution_Reporting_Register_Trigger: {evil}",
+    b"X-LiteSpeed-Location: /secret",
+    b"X-LiteSpeed-Purge: evil",
+    b"X-Accel-Limit-Rate: evil",
+    b"X_Accel_Redirect: /secret",
+    b"X-Lighttpd-Send-File: /secret",
+    b"Netlify-CDN-Cache-Control: evil",
+    b"Permissions-Policy-Report-Only: evil",
 ]
 
 

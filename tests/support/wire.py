@@ -360,11 +360,15 @@ class Proxy:
         method: str = "GET",
         *,
         headers: bytes = b"",
+        sign_headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         **options: Any,
     ) -> bytes:
-        """Return a whole signed request; `headers` are lines, each with its CRLF."""
-        target = self.target(url, method, **options)
+        """Return a whole signed request; `headers` are lines, each with its CRLF.
+
+        `sign_headers` are signed, and sent only if they are among the lines.
+        """
+        target = self.target(url, method, headers=sign_headers, **options)
         if body and b"Content-Length" not in headers and b"Transfer-Encoding" not in headers:
             headers += b"Content-Length: %d\r\n" % len(body)
         return b"%b %b HTTP/1.1\r\nHost: swproxy.test\r\n%b\r\n%b" % (
