@@ -1,4 +1,4 @@
-"""The files of a configuration: the one place of sw1/ and policy/ that touches any.
+"""The files of a configuration, read, written and removed: nothing else below `net` touches any.
 
 A configuration is `swproxy.toml` and, in `apps/` beside it, one file for each application.
 Reading tells every fault at once. Writing is whole and atomic: a new file appears complete under

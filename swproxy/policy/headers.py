@@ -86,7 +86,7 @@ UPSTREAM_ONLY_SUFFIXES: Final = (
     b"-cache-control",
 )
 
-# Ours, on every answer, relayed or made here.
+# Ours, on every answer that is relayed.
 ANSWER_HEADERS: Final[tuple[Header, ...]] = (
     # An answer is data for a script. Should somebody open it as a page of our origin, it is inert:
     (b"X-Content-Type-Options", b"nosniff"),

@@ -1,9 +1,9 @@
 """What gets hashed: the one text that signer and verifier must both arrive at, byte for byte.
 
-The canonical request is six parts joined by line feeds (the package's docstring writes them
-out). All but the body come from small, already checked pieces that hold no line feed, so no two
-different requests share a canonical text. The body comes last, which is why its hash can be fed
-as it arrives.
+The canonical request is six parts joined by line feeds (docs/signing.md writes them out). All but
+the body come from small, already checked pieces that hold no line feed, so no two different
+requests share a canonical text. The body comes last, which is why its hash can be fed as it
+arrives.
 
 Signing imports this module, so it stays with the cheap end of the standard library.
 """
