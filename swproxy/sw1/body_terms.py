@@ -74,18 +74,18 @@ class BadTermError(ValueError):
 class Range:
     """Numbers from `low` to `high`, both included; None is no bound."""
 
-    low: Decimal | None
-    high: Decimal | None
+    low: int | Decimal | None
+    high: int | Decimal | None
     whole: bool
     """takes whole numbers only"""
 
     def permits(self, number: int | Decimal) -> bool:
         """Whether a number, an int if it is written as a whole one, is in the range."""
-        if self.whole and not isinstance(number, int):
+        if self.whole and type(number) is not int:
             return False
-        return (self.low is None or self.low <= number) and (
-            self.high is None or number <= self.high
-        )
+        if self.low is not None and number < self.low:
+            return False
+        return self.high is None or number <= self.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,10 @@ class BodyTerm:
     constants: tuple[bool | None, ...] = field(default=(), repr=False)
     ranges: tuple[Range, ...] = field(default=(), repr=False)
 
+    def __hash__(self) -> int:
+        # What the rest is read from; terms are looked up with every request that has any.
+        return hash((self.path, self.text, self.optional))
+
     @property
     def name(self) -> str:
         """The term's name, as it would be written: `body.messages.0.role`."""
@@ -109,12 +113,14 @@ class BodyTerm:
 
     def permits(self, value: object) -> bool:
         """Whether a value may stand there: str, bool, None, or a number as `Range` takes it."""
-        if isinstance(value, str):
+        if type(value) is str:
             return value in self.texts or value.startswith(self.prefixes)
-        if value is None or isinstance(value, bool):
-            return any(value is constant for constant in self.constants)
+        if value is None or value is True or value is False:
+            return value in self.constants
         if isinstance(value, int | Decimal):
-            return any(numbers.permits(value) for numbers in self.ranges)
+            for numbers in self.ranges:
+                if numbers.permits(value):
+                    return True
         return False
 
 
@@ -224,22 +230,22 @@ class _Alternatives:
         if not low and not high:
             raise BadTermError(self._name, 'has a range without bounds; the text is written ".."')
         bounds = [self._number(text) if text else None for text in (low, high)]
-        first, last = (bound and bound[0] for bound in bounds)
+        first, last = (None if bound is None else bound[0] for bound in bounds)
         if first is not None and last is not None and first > last:
             raise BadTermError(self._name, "has a range that ends before it begins")
         return Range(first, last, all(bound is None or bound[1] for bound in bounds))
 
-    def _number(self, text: str) -> tuple[Decimal, bool]:
+    def _number(self, text: str) -> tuple[int | Decimal, bool]:
         match = _NUMBER.fullmatch(text)
         if match is None:
             raise BadTermError(self._name, "has a range with a bound that is not a JSON number")
-        number = Decimal(text)
         if len(text) > _LONGEST_NUMBER or abs(float(text)) == float("inf"):
             raise BadTermError(self._name, "has a number that not every reader can hold")
-        whole = match[1] is None and match[2] is None
-        if whole and abs(number) > SAFE_WHOLE:
+        if match[1] or match[2]:
+            return Decimal(text), False
+        if abs(int(text)) > SAFE_WHOLE:
             raise BadTermError(self._name, "has a whole number beyond 2^53, where readers differ")
-        return number, whole
+        return int(text), True
 
 
 _CONSTANTS: Final[dict[str, bool | None]] = {"true": True, "false": False, "null": None}

@@ -7,10 +7,12 @@ class Refusal(Exception):  # noqa: N818 - a decision about a request, not an err
     """A request that will not be served, for a reason that lies in the request itself.
 
     `code` is stable and machine-readable (kebab-case); `detail` is a sentence for whoever made
-    the request. Neither ever carries a secret, a signature or a configured header.
+    the request. Neither ever carries a secret, a signature or a configured header. `status` is an
+    HTTP status for the few codes that have more than one; None for the code's own.
     """
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, *, status: int | None = None) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+        self.status = status

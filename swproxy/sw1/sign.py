@@ -44,6 +44,8 @@ def sign_url(
     headers: Mapping[str, str] | None = None,
     body: str | bytes | None = None,
     datetime_override: datetime | None = None,
+    *,
+    terms: Mapping[str, object] | None = None,
 ) -> str:
     """Sign a request for `proxy_url`, to be sent to `host`, and return the URL to call.
 
@@ -57,8 +59,15 @@ def sign_url(
     it: characters of a str, bytes of a bytes object. swproxy accepts either; a proxy that only
     accepts bytes needs text beyond ASCII to be passed as bytes.
 
-    Raise ValueError, naming the argument, for what cannot be signed. Nothing that is passed in is
-    changed.
+    `terms` say what else a call may be and do, by name, as `sw1.terms` lists them:
+    `{"user": "42", "uses": 1, "seconds": 120, "body.model": ["small", "tiny"]}`. A list holds
+    alternatives; True, None, numbers and text stand for the JSON values that they are, and
+    `range(1, 801)` or `"1..800"` for a number's bounds. Three texts of a body's term are more than
+    themselves: a range, `"gpt-5-*"` for any text that begins so, and `"-"` for what must be absent.
+    So text that comes from elsewhere is passed as `json.dumps(text)`, which is exactly that text.
+
+    Raise ValueError, naming the argument (and the term), for what cannot be signed. Nothing that is
+    passed in is changed.
     """
     _check_credentials(id, secret, expiry)
     if not _is_token(method):
@@ -69,7 +78,7 @@ def sign_url(
     date = _date(datetime_override)
     day = date[:8]
     credential = quote_plus(f"{id}/{day}")
-    proxy = quote_plus(_proxy_url(proxy_url))
+    proxy = quote_plus(_proxy_url(proxy_url) + _fragment(proxy_url, terms))
     names = quote_plus(";".join(signed))
     flag = "false" if body is None else "true"
     values = (ALGORITHM, flag, credential, date, str(expiry), proxy, names)
@@ -163,6 +172,21 @@ def _proxy_url(url: str) -> str:
     if parts.scheme not in _SCHEMES or not parts.hostname:
         raise ValueError("proxy_url: must be an http(s) or ws(s) URL with a host")
     return parts.geturl()
+
+
+def _fragment(proxy_url: str, terms: Mapping[str, object] | None) -> str:
+    """Return the terms as they stand behind the destination."""
+    if not terms:
+        return ""
+    if "#" in proxy_url:
+        raise ValueError("terms: proxy_url has a fragment already, which is where they go")
+    # Who signs without terms need not wait for what reads and writes them.
+    from swproxy.sw1.write_terms import BadTermError, written_terms  # noqa: PLC0415
+
+    try:
+        return f"#{written_terms(terms)}"
+    except BadTermError as fault:
+        raise ValueError(f"terms: {fault.sentence()}") from None
 
 
 def _signed_headers(headers: Mapping[str, str] | None, length: int | None) -> dict[str, str]:
