@@ -1,21 +1,20 @@
 """A machine for a test: a real systemd as PID 1 of its own namespaces, swproxy installed on it.
 
 Its root is an overlay over this machine's, so every program is there and no change outlives it. It
-has a network of its own with nothing but loopback. A thread of this process that has entered that
-network makes sockets there; a socket stays in its network wherever it is used, so a test talks to
-the machine's ports with the usual libraries.
+has a network of its own with nothing but loopback. A process that has entered that network makes
+sockets there and hands them to this one; a socket stays in its network wherever it is used, so a
+test talks to the machine's ports with the usual libraries.
 
-Needs root, cgroup v2 (alone or beside v1) and overlayfs.
+Needs root, or sudo that asks for no password now; cgroup v2 (alone or beside v1) and overlayfs.
 """
 
-import concurrent.futures
-import ctypes
 import os
+import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,6 @@ from tests.support import ROOT
 from tests.support.parts import require
 
 PATIENCE = 20.0
-_CLONE_NEWNET = 0x40000000
 
 T = TypeVar("T")
 
@@ -78,6 +76,25 @@ exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/syste
   --system --unit=test.target --log-target=journal --show-status=no </dev/null >/dev/null 2>&1
 """
 
+# Makes sockets in the machine's network for the process that listens on the Unix socket $1.
+_MAKE_SOCKETS = r"""
+import socket, sys
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+    door.connect(sys.argv[1])
+    while port := int(door.recv(16) or 0):
+        try:
+            made = (
+                socket.create_server(("127.0.0.1", 0), backlog=1024)
+                if port < 0
+                else socket.create_connection(("127.0.0.1", port), 20)
+            )
+        except OSError as error:
+            door.sendall(str(error.errno).encode())
+        else:
+            with made:
+                socket.send_fds(door, [b"0"], [made.fileno()])
+"""
+
 
 class SystemdHost:
     """A booted machine. Use it as a context manager."""
@@ -85,13 +102,16 @@ class SystemdHost:
     def __init__(self, work: Path) -> None:
         for binary, package in (("unshare", "util-linux"), ("nsenter", "util-linux")):
             require(binary, package)
-        if os.geteuid() != 0 or not Path("/lib/systemd/systemd").exists():
-            _give_up("a machine with systemd needs root, and systemd to be installed")
+        if not Path("/lib/systemd/systemd").exists():
+            _give_up("a machine with systemd needs systemd to be installed")
+        self._as_root = _as_root()
         self._work = work
         self._cgroup = _cgroup_root() / f"swproxy-test-{os.getpid()}"
         self._pid = 0
         self._outer: subprocess.Popen[bytes] | None = None
-        self._inside: concurrent.futures.ThreadPoolExecutor | None = None
+        self._maker: subprocess.Popen[bytes] | None = None
+        self._door: socket.socket | None = None
+        self._one_at_the_door = threading.Lock()
 
     def __enter__(self) -> "SystemdHost":
         try:
@@ -160,24 +180,35 @@ class SystemdHost:
         """Return what a unit has logged."""
         return self.run("journalctl", "--no-pager", "-o", "cat", "-u", unit, *more)
 
-    def inside(self, work: Callable[[], T]) -> T:
-        """Do `work`, which makes sockets, in the machine's network."""
-        assert self._inside is not None
-        return self._inside.submit(work).result(PATIENCE)
-
     def connect(self, port: int) -> socket.socket:
         """Open a connection to a port of the machine's loopback address."""
-        return self.inside(lambda: socket.create_connection(("127.0.0.1", port), PATIENCE))
+        connection = self._make_socket(port)
+        connection.settimeout(PATIENCE)
+        return connection
 
     def listen(self) -> socket.socket:
         """Listen on a free port of the machine's loopback address."""
-        return self.inside(lambda: socket.create_server(("127.0.0.1", 0), backlog=1024))
+        return self._make_socket(-1)
+
+    def _make_socket(self, port: int) -> socket.socket:
+        assert self._door is not None
+        with self._one_at_the_door:
+            self._door.sendall(str(port).encode())
+            said, descriptors, _, _ = socket.recv_fds(self._door, 16, 1)
+        if not descriptors:
+            raise OSError(int(said), f"port {port}: {os.strerror(int(said))}")
+        return socket.socket(fileno=descriptors[0])
 
     def _enter(self) -> list[str]:
-        return ["nsenter", "-t", str(self._pid), "-m", "-u", "-i", "-n", "-p", "-C", "--"]
+        spaces = ["-m", "-u", "-i", "-n", "-p", "-C"]
+        return [*self._as_root, "nsenter", "-t", str(self._pid), *spaces, "--"]
+
+    def _outside(self, *command: str) -> None:
+        """Run a command as root, beside the machine."""
+        subprocess.run([*self._as_root, *command], stdin=subprocess.DEVNULL, check=True)
 
     def _boot(self) -> None:
-        self._cgroup.mkdir()
+        self._outside("mkdir", str(self._cgroup))
         script = self._work / "boot"
         script.write_text(_BOOT)
         overlay = self._work / "machine"
@@ -187,15 +218,17 @@ class SystemdHost:
         spaces = ["--fork", "--pid", "--mount", "--uts", "--ipc", "--cgroup", "--net"]
         program = ["bash", str(script), str(overlay), sys.base_prefix, str(site), str(ROOT)]
         self._outer = subprocess.Popen(
-            ["sh", "-c", own, "sh", "unshare", *spaces, "--kill-child=SIGKILL", *program],
+            [
+                *self._as_root, "sh", "-c", own, "sh",
+                "unshare", *spaces, "--kill-child=SIGKILL", *program,
+            ],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+            process_group=0,  # of this session still: sudo knows its user by the terminal
+        )  # fmt: skip
         self._pid = self._await(self._find_systemd)
-        executor = concurrent.futures.ThreadPoolExecutor(1, initializer=self._enter_network)
-        self._inside = executor
-        self._await(lambda: Path(f"/proc/{self._pid}/root/run/systemd/private").exists())
+        self._await(lambda: self.run("test", "-e", "/run/systemd/private") == "")
+        self._open_door()
         self._await(lambda: self.show("test.target", "ActiveState") == "active")
         self._install()
 
@@ -219,17 +252,18 @@ class SystemdHost:
         assert self._outer is not None
         if self._outer.poll() is not None:
             raise AssertionError("the machine did not boot")
-        for line in (self._cgroup / "cgroup.procs").read_text().split():
-            if Path(f"/proc/{line}/comm").read_text().strip() == "systemd":
-                return int(line)
-        for each in self._cgroup.rglob("cgroup.procs"):
-            for line in each.read_text().split():
-                status = Path(f"/proc/{line}/status").read_text()
-                if "\nNSpid:" in status:
-                    inner = status.split("\nNSpid:")[1].split("\n")[0].split()
-                    if inner[-1] == "1" and status.startswith("Name:\tsystemd\n"):
-                        return int(line)
+        for pid in self._processes():
+            status = Path(f"/proc/{pid}/status").read_text()
+            if status.startswith("Name:\tsystemd\n") and re.search(
+                r"^NSpid:.*\t1$", status, re.MULTILINE
+            ):
+                return int(pid)
         return 0
+
+    def _processes(self) -> list[str]:
+        """Return the processes of the machine, and what started it."""
+        groups = self._cgroup.rglob("cgroup.procs")
+        return [pid for group in groups for pid in group.read_text().split()]
 
     def _await(self, probe: Callable[[], T]) -> T:
         until = time.monotonic() + PATIENCE
@@ -245,32 +279,54 @@ class SystemdHost:
             if found:
                 return found
             if time.monotonic() > until:
-                raise AssertionError("the machine did not come up")
+                raise AssertionError("the machine did not come up, or not go down")
             time.sleep(0.02)
 
-    def _enter_network(self) -> None:
-        with Path(f"/proc/{self._pid}/ns/net").open() as space:
-            if ctypes.CDLL(None, use_errno=True).setns(space.fileno(), _CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
+    def _open_door(self) -> None:
+        path = str(self._work / "door")
+        enter = [*self._as_root, "nsenter", "-t", str(self._pid), "-n", "--"]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.settimeout(PATIENCE)
+            listener.bind(path)
+            listener.listen()
+            self._maker = subprocess.Popen(
+                [*enter, sys.executable, "-c", _MAKE_SOCKETS, path],
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+            )
+            self._door, _ = listener.accept()
+            self._door.settimeout(PATIENCE)
 
     def _shut_down(self) -> None:
-        if self._inside is not None:
-            self._inside.shutdown()
+        if self._door is not None:
+            self._door.close()
+        if self._maker is not None:
+            self._maker.wait(PATIENCE)
         if self._outer is not None:
             # PID 1 of a namespace takes all of it along.
-            if self._pid:
-                os.kill(self._pid, signal.SIGKILL)
-            else:
-                self._outer.kill()
+            pids = [str(self._pid)] if self._pid else self._processes()
+            self._outside("kill", "-KILL", *pids)
             self._outer.wait(PATIENCE)
-        until = time.monotonic() + PATIENCE
-        while self._cgroup.exists() and time.monotonic() < until:
-            for directory, _, _ in os.walk(self._cgroup, topdown=False):
-                try:
-                    Path(directory).rmdir()
-                except OSError:
-                    time.sleep(0.02)
-        shutil.rmtree(self._work / "machine", ignore_errors=True)
+        self._await(self._remove_cgroup)
+
+    def _remove_cgroup(self) -> bool:
+        """Try to; a group is busy until the last of its processes is gone."""
+        remove = ["find", str(self._cgroup), "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]
+        subprocess.run([*self._as_root, *remove], stderr=subprocess.DEVNULL, check=False)
+        return not self._cgroup.exists()
+
+
+def _as_root() -> list[str]:
+    """Return what makes a command behind it one of root's."""
+    if os.geteuid() == 0:
+        return []
+    prefix = ["sudo", "-n"]
+    if (
+        shutil.which("sudo") is None
+        or subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL, check=False).returncode
+    ):
+        _give_up("a machine with systemd needs root, or sudo without a password (sudo -v)")
+    return prefix
 
 
 def _cgroup_root() -> Path:
