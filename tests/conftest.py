@@ -1,9 +1,11 @@
 """For the whole run: options, and a search for secrets in all that tests have printed."""
 
+import resource
 from pathlib import Path
 
 import pytest
 
+from tests.support.stages import Stages
 from tests.support.wire import authority, reveals
 
 _found: list[str] = []
@@ -30,10 +32,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how long the soak test lasts; 600 before a release (default: 10)",
     )
     group.addoption(
+        "--stages",
+        action="store_true",
+        help="print a line for each folder, and the failures briefly (what tests/run does)",
+    )
+    group.addoption(
         "--thorough",
         action="store_true",
         help="run what takes long or needs many descriptors: ten thousand idle connections",
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have all the descriptors that may be had: some tests open a thousand connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if config.getoption("stages") and terminal is not None:
+        config.pluginmanager.register(Stages(terminal, config.rootpath))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -1,0 +1,73 @@
+"""What a whole run prints, of a small suite of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+SUITE = """
+import pytest, trio
+
+def test_good(): pass
+def test_skipped(): pytest.skip("there is no such thing here")
+
+async def test_bad():
+    async with trio.open_nursery() as outer, trio.open_nursery() as inner:
+        async def fail():
+            print("printed before")
+            raise OSError("the cause")
+        inner.start_soon(fail)
+
+@pytest.fixture
+def leaky():
+    yield
+    raise ValueError("too late")
+
+def test_leaves_something(leaky): pass
+
+def test_also_good(): pass
+"""
+
+
+@pytest.fixture
+def said(tmp_path: Path) -> list[str]:
+    """Return the lines that a run of the suite printed."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    (tmp_path / "first/test_them.py").write_text(SUITE)
+    (tmp_path / "second/test_more.py").write_text("def test_good(): pass\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntrio_mode = true\n")
+    options = ["-p", "tests.conftest", "--stages", "-q", "--tb=no", "-rs"]
+    style = ["--override-ini", "console_output_style=classic", "--rootdir", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *style, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_folder_is_a_line_and_a_failure_a_few(said: list[str], tmp_path: Path) -> None:
+    assert said[0].startswith("  first")
+    assert " 3 passed, 1 skipped, 2 failed in " in said[0]
+    assert said[1].startswith("  second")
+    assert " 1 passed in " in said[1]
+    begin = said.index("FAILED first/test_them.py::test_bad")
+    assert said[begin + 1 : begin + 3] == [
+        "    first/test_them.py:11 in fail",
+        "    OSError: the cause",
+    ]
+    assert "    ValueError: too late" in said
+    assert "    ./tests/run 'first/test_them.py::test_bad'" in said
+    assert any("SKIPPED [1]" in line and "no such thing here" in line for line in said)
+    assert said[-1].startswith("1 failed, 4 passed, 1 skipped, 1 error in ")
+    assert len(said) < 25
+    details = (tmp_path / ".pytest_cache/failures").read_text()
+    assert "printed before" in details
+    assert "Traceback" in details
