@@ -41,6 +41,7 @@ def render_problem(
     code: str,
     detail: str,
     *,
+    status: int | None = None,
     extra: Iterable[Header],
     now: float,
     keep_alive: bool,
@@ -48,11 +49,12 @@ def render_problem(
 ) -> tuple[int, bytes, bytes]:
     """Return (status, head, body) that tell a client what went wrong (RFC 9457).
 
-    `extra` headers come last: CORS, the request's id. `now` is the time of day, in seconds since
-    the epoch. Without a body it is the answer to a HEAD.
+    `status` is one that the problem may have besides its own. `extra` headers come last: CORS, the
+    request's id. `now` is the time of day, in seconds since the epoch. Without a body it is the
+    answer to a HEAD.
     """
-    status = PROBLEMS[code].status
-    body = problem_body(code, detail)
+    status = status or PROBLEMS[code].status
+    body = problem_body(code, detail, status)
     headers = [
         *_PROBLEM_HEADERS,
         (b"date", _date(int(now))),

@@ -24,6 +24,8 @@ class Problem:
     meaning: str
     cause: str
     remedy: str
+    also: tuple[int, ...] = ()
+    """statuses that tell cases of it apart"""
 
 
 _COPY_EXACTLY = "Call exactly the URL that sign_url returned, unchanged."
@@ -201,6 +203,26 @@ _TERMS = {
         "The terms behind `#sw1:` in the signed destination cannot be read as terms.",
         "A typing error in a term's name or value, or a value that is not percent-encoded.",
         "Have sign_url write them (terms=...), or correct the term that the detail names.",
+    ),
+    "terms-not-met": Problem(
+        403,
+        "Terms of the URL are not met",
+        "The request is not what the terms of its URL, its plan or its application allow: another"
+        " body, origin or client. A body of a length that they exclude is answered 413 if it is"
+        " too long and 400 if it is too short.",
+        "A page that asks for more than its backend has granted.",
+        "Send what the term named in the detail asks for, or sign other terms.",
+        also=(400, 413),
+    ),
+    "body-not-checkable": Problem(
+        400,
+        "Body cannot be checked",
+        "The terms are about the JSON body, and different readers could take it for different"
+        " things: a name twice, bytes that are no UTF-8, and the like. What is not sent as JSON, or"
+        " with a Content-Encoding, is answered 415.",
+        "A body that is no JSON, or was not made by a JSON library.",
+        "Send application/json as your language's JSON library writes it, uncompressed.",
+        also=(415,),
     ),
 }
 
@@ -386,13 +408,20 @@ PROBLEMS: Mapping[str, Problem] = MappingProxyType(
 )
 
 
-def problem_body(code: str, detail: str) -> bytes:
+def problem_body(code: str, detail: str, status: int | None = None) -> bytes:
     """Return the problem as JSON (RFC 9457, `application/problem+json`); KeyError if unknown.
+
+    `status` is one that the problem may have besides its own.
 
     `type` is left out, which means "about:blank": the title belongs to the code, not to the
     status alone, so that a page can show it.
     """
     problem = PROBLEMS[code]
-    content = {"status": problem.status, "title": problem.title, "detail": detail, "code": code}
+    content = {
+        "status": status or problem.status,
+        "title": problem.title,
+        "detail": detail,
+        "code": code,
+    }
     # A lone surrogate in what a client sent must not turn the refusal into a failure.
     return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")

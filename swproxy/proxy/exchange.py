@@ -65,7 +65,7 @@ class Exchange:
     async def refuse(self, refusal: Refusal) -> None:
         """Answer a head that could not be read, and close."""
         try:
-            await self._fail("refused", refusal.code, refusal.detail)
+            await self._fail("refused", refusal.code, refusal.detail, refusal.status)
         finally:
             self._end()
 
@@ -77,7 +77,7 @@ class Exchange:
         try:
             await self._serve()
         except Refusal as refusal:
-            await self._fail("refused", refusal.code, refusal.detail)
+            await self._fail("refused", refusal.code, refusal.detail, refusal.status)
         except UpstreamFailure as failure:
             await self._fail("upstream-failed", failure.code, failure.detail)
         except Exception as error:
@@ -121,7 +121,9 @@ class Exchange:
         call.record.outcome = "preflight"
         await self._write(render_head(204, headers))
 
-    async def _fail(self, outcome: Outcome, code: str, detail: str) -> None:
+    async def _fail(
+        self, outcome: Outcome, code: str, detail: str, status: int | None = None
+    ) -> None:
         """Say what went wrong, or cut the answer that has begun."""
         call, record = self._call, self._call.record
         record.outcome, record.code, record.detail = outcome, code, detail
@@ -132,6 +134,7 @@ class Exchange:
         record.status, head, body = render_problem(
             code,
             detail,
+            status=status,
             extra=call.own_headers(),
             now=time.time(),
             keep_alive=self.keep_alive,

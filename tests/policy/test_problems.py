@@ -9,7 +9,7 @@ import pytest
 from swproxy.policy.problems import PROBLEMS, problem_body
 from tests.support import PACKAGE
 
-STATUSES = {400, 403, 405, 408, 413, 414, 417, 426, 431, 500, 502, 503, 504}
+STATUSES = {400, 403, 405, 408, 413, 414, 415, 417, 426, 431, 500, 502, 503, 504}
 
 
 def trees() -> list[ast.Module]:
@@ -55,7 +55,7 @@ def test_every_code_in_the_table_is_raised() -> None:
 def test_the_table_is_fit_to_be_printed(code: str) -> None:
     problem = PROBLEMS[code]
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", code)
-    assert problem.status in STATUSES
+    assert {problem.status, *problem.also} <= STATUSES
     assert not problem.title.endswith(".")
     assert problem.title[0].isupper()
     for sentence in (problem.meaning, problem.cause, problem.remedy):
@@ -77,6 +77,12 @@ def test_a_body_is_a_problem_document() -> None:
         "code": "expired",
     }
     assert "é".encode() in body
+
+
+def test_a_problem_may_have_more_than_one_status() -> None:
+    assert PROBLEMS["body-not-checkable"].also == (415,)
+    assert json.loads(problem_body("body-not-checkable", "Why.", 415))["status"] == 415
+    assert json.loads(problem_body("body-not-checkable", "Why."))["status"] == 400
 
 
 def test_a_detail_that_is_no_text_does_no_harm() -> None:

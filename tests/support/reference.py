@@ -101,7 +101,8 @@ def codes() -> str:
     lines = ["| Code | What it means, and what to do |", "| --- | --- |"]
     for code, problem in PROBLEMS.items():
         why = f"<br>**Usual cause:** {problem.cause}<br>**What to do:** {problem.remedy}"
-        lines.append(f"| `{code}`<br>{problem.status} | {_prose(problem.meaning + why)} |")
+        statuses = ", ".join(map(str, (problem.status, *problem.also)))
+        lines.append(f"| `{code}`<br>{statuses} | {_prose(problem.meaning + why)} |")
     return "\n".join(lines)
 
 
