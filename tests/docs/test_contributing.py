@@ -1,15 +1,35 @@
-"""CONTRIBUTING.md: the single tests that it runs are there."""
+"""CONTRIBUTING.md: its commands start, and what they name is there."""
 
 import sys
 
+from click.testing import CliRunner
+
+from bench.__main__ import main as bench
 from tests.support import ROOT
 from tests.support.pages import block
 from tests.support.shell import shell
 
+PYTHON = ".venv/bin/python "
+
 
 def test_tests_can_be_run_one_by_one() -> None:
     for command in block("one").splitlines():
-        assert command.startswith(".venv/bin/python -m pytest -q ")
-        script = command.replace(".venv/bin/python", sys.executable, 1)
+        assert command.startswith(f"{PYTHON}-m pytest -q ")
+        script = command.replace(PYTHON, f"{sys.executable} ", 1)
         done = shell(ROOT, f"{script} --collect-only -p no:cacheprovider")
         assert done.returncode == 0, done.stdout
+
+
+def test_the_bench_has_the_scenarios_and_the_option_named() -> None:
+    told = CliRunner().invoke(bench, ["--help"]).output
+    for command in block("measure").splitlines():
+        assert command.startswith(f"{PYTHON}-m bench ")
+        for word in command.split("bench ")[1].split():
+            assert word in told.replace(",", " ").split(), word
+
+
+def test_the_tables_are_written_already() -> None:
+    command = block("tables").replace(PYTHON, f"{sys.executable} ")
+    done = shell(ROOT, command.replace(" --write", ""))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""

@@ -1,18 +1,22 @@
 """The README is short, and its commands do what it says, from an empty directory on."""
 
+import contextlib
 import json
 import os
+import re
 import shutil
-import subprocess
-import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
+import trio
 
 from swproxy.demo.answers import compose
+from swproxy.demo.model import Model
 from tests.support import ROOT
 from tests.support.pages import README, block, blocks
-from tests.support.stage import stage
+from tests.support.stage import API_KEY, PATIENCE, Stage, credentials, free_port, let_in, listens
+from tests.support.terminal import terminal
 
 
 def test_it_is_short() -> None:
@@ -28,42 +32,67 @@ def test_first_screen_has_the_two_commands_and_then_the_screenshot() -> None:
         assert os.access(ROOT / block(name).strip(), os.X_OK)
 
 
-async def test_a_key_a_proxy_and_a_streamed_answer(tmp_path: Path) -> None:
-    async with stage(tmp_path) as on:
-        printed = await on.run("curl")
-    events = [line for line in printed.splitlines() if line]
-    assert events[-1] == "data: [DONE]"
-    chunks = [json.loads(event.removeprefix("data: ")) for event in events[:-1]]
-    said = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
-    assert said == compose("A haiku, please", ())
-    assert len(chunks) > 20
+def said(printed: str) -> str:
+    """Return what the model said, given the events that curl printed."""
+    events = re.findall(r"^data: (.*)$", printed, re.MULTILINE)
+    assert events.pop() == "[DONE]"
+    assert len(events) > 20
+    chunks = [json.loads(event) for event in events]
+    return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
 
 
-def test_what_is_installed_is_enough(tmp_path: Path) -> None:
-    """Runs the block in an empty home; what the test environment has is not downloaded again."""
+def fetch(url: str, data: bytes | None = None) -> bytes:
+    with urllib.request.urlopen(url, data, timeout=PATIENCE) as answer:
+        body: bytes = answer.read()
+        return body
+
+
+async def test_five_minutes_in_three_terminals(tmp_path: Path) -> None:
+    """Types every line as it stands there; what this environment has is not downloaded again."""
     shutil.copytree(ROOT / "swproxy", tmp_path / "swproxy" / "swproxy")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path / "swproxy")
     work = tmp_path / "work"
-    site = work / ".venv/lib" / f"python3.{sys.version_info.minor}" / "site-packages"
-    here = Path(pytest.__file__).parent.parent
-    lines = block("install").splitlines()
-    assert lines[0] == "python3 -m venv .venv"
     work.mkdir()
-    script = [lines[0], f'echo "{here}" > "{site}/here.pth"', *lines[1:], "swproxy --version"]
-    script.append('python -c "import swproxy, fastapi, uvicorn; print(swproxy.__file__)"')
-    done = subprocess.run(
-        ["bash", "-euc", "\n".join(script)],
-        cwd=work,
-        env={
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "HOME": str(tmp_path),
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert str(site) in done.stdout.splitlines()[-1]
+    async with contextlib.AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        model = Model(API_KEY, pace=trio.lowlevel.checkpoint, report=lambda _: None)
+        await nursery.start(model.serve, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        on = Stage(work, free_port(), free_port(), port, {})
+        one, two, three = [
+            await stack.enter_async_context(terminal(tmp_path, work)) for _ in range(3)
+        ]
+        with trio.fail_after(180):
+            make, *rest = block("install").splitlines()
+            await one.run(make)
+            here = Path(pytest.__file__).parent.parent
+            [site] = (work / ".venv/lib").glob("python*/site-packages")
+            (site / "here.pth").write_text(str(here))
+            await one.run("\n".join(rest))
+            assert str(work / ".venv/bin/swproxy") in await one.run("command -v swproxy")
+            on.environ |= credentials(await one.run(block("init")))
+            let_in(on)
+            await one.type(on.put_in(block("serve")))
+            await until_it_listens(on.swproxy_port)
+
+            assert said(await two.run(on.put_in(block("curl")))) == compose("A haiku, please", ())
+
+            on.save("backend.py")
+            on.save("page.html")
+            await three.type(on.put_in(block("uvicorn")))
+            await until_it_listens(on.backend_port)
+            page = await trio.to_thread.run_sync(fetch, on.backend_url)
+            assert page == (work / "page.html").read_bytes()
+            signed = json.loads(await trio.to_thread.run_sync(fetch, f"{on.backend_url}/sign", b""))
+            assert signed["url"].startswith(f"http://127.0.0.1:{on.swproxy_port}/?X-Sw-")
+
+            for each in (three, one):
+                await each.interrupt()
+                await each.run("true")
+        nursery.cancel_scope.cancel()
+
+
+async def until_it_listens(port: int) -> None:
+    while not await listens(port):
+        await trio.sleep(0.02)

@@ -51,6 +51,8 @@ class Stage:
             ("127.0.0.1:3000", f"127.0.0.1:{self.swproxy_port}"),
             ("127.0.0.1:8000", f"127.0.0.1:{self.backend_port}"),
             ("--port 8000", f"--port {self.backend_port}"),
+            ("SW_ID=...", f"SW_ID={self.environ.get('SW_ID')}"),
+            ("SW_SECRET=...", f"SW_SECRET={self.environ.get('SW_SECRET')}"),
         ):
             text = text.replace(here, there)
         return text
@@ -93,7 +95,7 @@ class Stage:
             )
         try:
             with trio.fail_after(PATIENCE):
-                while not await _listens(port):
+                while not await listens(port):
                     assert process.poll() is None, log.read_text()
                     await trio.sleep(0.02)
             yield
@@ -123,8 +125,9 @@ async def stage(
         on = Stage(directory, free_port(), free_port(), port, environ)
         model = Model(API_KEY, pace=pace, report=on.said.append)
         await nursery.start(api or model.serve, listeners)
-        environ |= _credentials(await on.run("init"))
-        _let_in(on)
+        (directory / ".venv").symlink_to(sys.prefix)
+        environ |= credentials(await on.run("init"))
+        let_in(on)
         async with on.running("serve", on.swproxy_port):
             yield on
         nursery.cancel_scope.cancel()
@@ -147,14 +150,14 @@ def free_port() -> int:
         return port
 
 
-def _credentials(printed: str) -> dict[str, str]:
-    """Take down id and secret, as the README tells its reader to."""
+def credentials(printed: str) -> dict[str, str]:
+    """Take down id and secret from what `swproxy init` printed."""
     words = [line.split() for line in printed.splitlines()]
     shown = {line[0]: line[1] for line in words if len(line) == 2 and line[0] in ("id", "secret")}
     return {"SW_ID": shown["id"], "SW_SECRET": shown["secret"]}
 
 
-def _let_in(on: Stage) -> None:
+def let_in(on: Stage) -> None:
     """Configure what differs from the reader's machine: the API is on loopback, the port free."""
     config = on.directory / "swproxy.toml"
     text = config.read_text()
@@ -170,7 +173,8 @@ def _let_in(on: Stage) -> None:
         app.write_text(on.put_in(app.read_text()))
 
 
-async def _listens(port: int) -> bool:
+async def listens(port: int) -> bool:
+    """Tell whether somebody listens on a port of this machine."""
     try:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
     except OSError:
