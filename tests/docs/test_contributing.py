@@ -1,5 +1,7 @@
 """CONTRIBUTING.md: its commands start, and what they name is there."""
 
+import os
+import re
 import sys
 
 from click.testing import CliRunner
@@ -33,3 +35,22 @@ def test_the_tables_are_written_already() -> None:
     done = shell(ROOT, command.replace(" --write", ""))
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+
+def test_the_debians_made_are_of_a_kind_that_there_is() -> None:
+    script = ROOT / ".ci" / "debian"
+    assert os.access(script, os.X_OK)
+    kinds = re.search(r"\[(\w+(?:\|\w+)+)\]", script.read_text().splitlines()[1])
+    assert kinds is not None
+    for command in block("debian").splitlines():
+        program, suite, kind, *rest = command.split()
+        assert program == ".ci/debian"
+        assert suite in script.read_text()
+        assert kind in kinds[1].split("|")
+        assert all((ROOT / each).exists() for each in rest)
+
+
+def test_a_release_is_built_as_the_test_of_the_wheel_builds_it() -> None:
+    build = block("build").splitlines()[2]
+    assert re.fullmatch(r"SOURCE_DATE_EPOCH=\$commit python -m hatchling build", build)
+    assert '"-m", "hatchling", "build"' in (ROOT / "tests/setup/test_wheel.py").read_text()

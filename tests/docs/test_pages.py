@@ -39,6 +39,11 @@ def test_every_block_is_run_by_a_test() -> None:
         assert f'"{each.name}"' in text, f"{each.page.name}: no test names the block {each.name}"
 
 
+def test_no_block_is_hidden_in_a_list() -> None:
+    for page in PAGES:
+        assert not re.findall(r"^[ >].*```", page.read_text(), re.MULTILINE), page.name
+
+
 def test_names_of_blocks_are_unique() -> None:
     names = [each.name for each in all_blocks()]
     assert sorted(set(names)) == sorted(names)
