@@ -202,7 +202,9 @@ class Limits(Section):
     write_seconds: Seconds = Field(
         default=60.0,
         description="Seconds that a client may go without taking a single byte of an answer that"
-        " waits for it, before its connection is cut.",
+        " waits for it, before its connection is cut. What a client reads is seen from here in"
+        " steps of up to 128 KiB, so it is given the time of a step at 1 KiB a second besides, or"
+        " five times this number if that is less.",
     )
     expiry_seconds: int = Field(
         default=EXPIRY_SECONDS,

@@ -13,12 +13,22 @@ import trio
 
 from swproxy.http.framing import Body
 from swproxy.net.failure import DownstreamGone
+from swproxy.net.stream import unsent_bytes
 from swproxy.net.tls import BLOCKED, clear_errors
 
 __all__ = ["EVENT_BYTES", "Endpoint", "Flow"]
 
 EVENT_BYTES = 4096
 """More than an event of a token stream has."""
+
+
+STEP_BYTES = 131072
+STEP_RATE = 1024
+STEP_FACTOR = 5
+"""What an application reads, its kernel tells only in steps: when a part of its receive buffer is
+free again, or a segment of up to 64 KiB is used up. In between, one that reads and one that hangs
+look the same, so each is given the time of a step at 1 KiB a second, or five times `write_seconds`
+where that is less."""
 
 
 class Endpoint:
@@ -39,7 +49,7 @@ class Flow:
     """Bytes on their way from one socket to another, followed by the framing of their body.
 
     `idle_seconds` bounds the time between bytes of the source, `write_seconds` the time that the
-    sink takes none. `received` counts the bytes that the pump has read, `sent` those that the sink
+    sink takes none (see `stalled`). `received` counts the bytes that the pump has read, `sent` those that the sink
     has taken, whatever was pushed ahead of them (an answer's head, and what came with it) included;
     `pending` is what was received and not yet taken. A flow in which `urgent_bytes` arrive at once
     is not kept waiting for others.
@@ -47,6 +57,7 @@ class Flow:
 
     __slots__ = (
         "body",
+        "_unsent",
         "error",
         "idle_seconds",
         "moved",
@@ -80,6 +91,7 @@ class Flow:
         self.received = 0
         self.sent = 0
         self.moved = 0.0
+        self._unsent = 0
         self.task: trio.lowlevel.Task | None = None
         self.error: Exception | None = None
 
@@ -116,3 +128,16 @@ class Flow:
             raise DownstreamGone from error
         self.sent += sent
         self.pending = b"" if sent == size else bytes(memoryview(data)[sent:])
+
+    def stalled(self, now: float) -> bool:
+        """Tell whether the sink has taken nothing for too long; to be asked now and then.
+
+        That the kernel takes nothing is no sign of it: it reports room only when a third of its
+        buffer is free, megabytes that a slow reader needs minutes for.
+        """
+        unsent = unsent_bytes(self.sink.sock)
+        if unsent < self._unsent:
+            self.moved = now
+        self._unsent = unsent
+        step = min(STEP_BYTES / STEP_RATE, STEP_FACTOR * self.write_seconds)
+        return now - self.moved > self.write_seconds + step

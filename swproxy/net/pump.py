@@ -283,10 +283,9 @@ class Pump:
             await trio.sleep(SWEEP_SECONDS)
             now = trio.current_time()
             for flow in list(self._flows):
-                still = now - flow.moved
                 if flow.pending:
-                    if still > flow.write_seconds:
+                    if flow.stalled(now):
                         self._end(flow, DownstreamGone())
-                elif still > flow.idle_seconds:
+                elif now - flow.moved > flow.idle_seconds:
                     late = f"The upstream sent nothing for {flow.idle_seconds:g} seconds."
                     self._end(flow, UpstreamFailure("upstream-timeout", late))

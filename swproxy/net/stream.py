@@ -11,9 +11,12 @@ OpenSSL reads no further than the record it was asked for.
 """
 
 import contextlib
+import fcntl
 import math
 import socket
 import ssl
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +25,7 @@ import trio
 
 from swproxy.net.tls import BLOCKED, clear_errors
 
-__all__ = ["READ_SIZE", "SocketStream", "abort_socket"]
+__all__ = ["READ_SIZE", "SocketStream", "abort_socket", "unsent_bytes"]
 
 READ_SIZE = 65536
 """Bytes asked for in one read; at least the 16,384 of a TLS record (RFC 8446 section 5.1)."""
@@ -35,6 +38,17 @@ def abort_socket(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     sock.close()
+
+
+def unsent_bytes(sock: socket.socket) -> int:
+    """Return how many bytes the peer has not taken yet; 0 where the system does not tell.
+
+    SIOCOUTQ (tcp(7), unix(7)). Under TLS they are bytes of records.
+    """
+    try:
+        return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 class SocketStream(httpcore.AsyncNetworkStream):

@@ -7,10 +7,12 @@ socket buffers hold; an idle connection holds no buffer at all.
 
 import gc
 import tracemalloc
+from pathlib import Path
 
 import pytest
 import trio
 
+from swproxy.net import pump
 from swproxy.net.pump import BUFFER_SIZE
 from swproxy.proxy import body
 from tests.support.wire import End, proxy, take_and_answer, upstream
@@ -113,6 +115,32 @@ async def test_a_client_that_takes_no_byte_is_cut_off(tls: bool) -> None:
         (record,) = await swproxy.recorder.wait_for(1)
         assert record.outcome == "client-gone"
         assert await client.wait_closed() == "reset"
+
+
+async def read_steadily(client: End, rate: int, seconds: float) -> None:
+    """Read `rate` bytes a second."""
+    end = trio.current_time() + seconds
+    while trio.current_time() < end:
+        assert await client.stream.receive_some(rate // 50)
+        await trio.sleep(1 / 50)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+async def test_a_client_that_reads_slowly_and_steadily_is_never_cut(
+    tls: bool, tls_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel reports room only when a third of its buffer is free: here, after seconds."""
+    monkeypatch.setattr(pump, "SWEEP_SECONDS", 0.05)
+    limits = {"write_seconds": 0.2}
+    listener = tls_files if tls else {}
+    async with upstream(Flood()) as server, proxy(limits=limits, server=listener) as swproxy:
+        async with trio.open_nursery() as nursery:
+            for buffer, rate in [(None, 600_000), (65536, 400_000), (4096, 40_000)]:
+                client = await swproxy.connect(receive_buffer=buffer)
+                await client.send(swproxy.request(server.url))
+                await client.read_head()
+                nursery.start_soon(read_steadily, client, rate, 3)
+        assert not swproxy.recorder.records
 
 
 async def test_a_client_that_pipelines_and_reads_nothing_is_cut_off() -> None:
