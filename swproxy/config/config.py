@@ -203,8 +203,8 @@ class Limits(Section):
         default=60.0,
         description="Seconds that a client may go without taking a single byte of an answer that"
         " waits for it, before its connection is cut. What a client reads is seen from here in"
-        " steps of up to 128 KiB, so it is given the time of a step at 1 KiB a second besides, or"
-        " five times this number if that is less.",
+        " steps of up to 128 KiB, so if this is less than 20 seconds, six times as long is waited"
+        " for a step, but no longer than 20 seconds.",
     )
     expiry_seconds: int = Field(
         default=EXPIRY_SECONDS,

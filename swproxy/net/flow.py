@@ -22,13 +22,12 @@ EVENT_BYTES = 4096
 """More than an event of a token stream has."""
 
 
-STEP_BYTES = 131072
-STEP_RATE = 1024
-STEP_FACTOR = 5
+STEP_SECONDS = 20.0
+STEP_FACTOR = 6
 """What an application reads, its kernel tells only in steps: when a part of its receive buffer is
 free again, or a segment of up to 64 KiB is used up. In between, one that reads and one that hangs
-look the same, so each is given the time of a step at 1 KiB a second, or five times `write_seconds`
-where that is less."""
+look the same. Over loopback, steps are up to 128 KiB, or 16 s apart at 8 KB/s; so however short
+`write_seconds` is, that long is waited for one, but no longer than six times as long as said."""
 
 
 class Endpoint:
@@ -49,15 +48,15 @@ class Flow:
     """Bytes on their way from one socket to another, followed by the framing of their body.
 
     `idle_seconds` bounds the time between bytes of the source, `write_seconds` the time that the
-    sink takes none (see `stalled`). `received` counts the bytes that the pump has read, `sent` those that the sink
-    has taken, whatever was pushed ahead of them (an answer's head, and what came with it) included;
-    `pending` is what was received and not yet taken. A flow in which `urgent_bytes` arrive at once
-    is not kept waiting for others.
+    sink takes none (see `stalled`). `received` counts the bytes that the pump has read, `sent`
+    those that the sink has taken, whatever was pushed ahead of them (an answer's head, and what
+    came with it) included; `pending` is what was received and not yet taken. A flow in which
+    `urgent_bytes` arrive at once is not kept waiting for others.
     """
 
     __slots__ = (
-        "body",
         "_unsent",
+        "body",
         "error",
         "idle_seconds",
         "moved",
@@ -139,5 +138,5 @@ class Flow:
         if unsent < self._unsent:
             self.moved = now
         self._unsent = unsent
-        step = min(STEP_BYTES / STEP_RATE, STEP_FACTOR * self.write_seconds)
-        return now - self.moved > self.write_seconds + step
+        patience = max(self.write_seconds, min(STEP_SECONDS, STEP_FACTOR * self.write_seconds))
+        return now - self.moved > patience
