@@ -12,8 +12,8 @@ worker that is killed takes nothing with it for longer than that. A counter that
 would leak.
 
 Clocks are set back. A moment further ahead than it can be is taken for the furthest that it can be;
-a window that has not begun ends with the one that the clock says it is now. So nobody gets a call
-more, and nobody is locked out for longer than a burst or a window takes.
+a window that has not begun ends with the one that the clock says it is now, unless it comes next.
+So nobody gets a call more, and nobody is locked out for longer than a burst or two windows take.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,11 +26,14 @@ __all__ = ["Budget", "Check", "End", "Moment", "Part", "Places", "Rate", "Uses"]
 
 Part = Any
 
+Wait = int | None
+"""In how many microseconds a call could be taken: 0 is now, None is never."""
+
 _SOON = MICROS
 """How long to wait for a place. Nobody knows when one will be free."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Moment:
     """The circumstances of a decision: when, who takes, and which holders are alive."""
 
@@ -60,12 +63,11 @@ class Check:
     holds: ClassVar[bool] = False
     """whether a call has something at hand until it is settled"""
 
-    def wait(self, part: Part, at: Moment) -> int | None:
-        """Return in how many microseconds the call could be taken: 0 is now, None is never."""
-        raise NotImplementedError
+    def take(self, part: Part, at: Moment) -> tuple[Wait, Part]:
+        """Return 0 and the part with the call in it, or how long to wait and the part without it.
 
-    def take(self, part: Part, at: Moment) -> Part:
-        """Return the part with the call in it."""
+        The latter is another one than was given only where the clock has been set back.
+        """
         raise NotImplementedError
 
     def settle(self, part: Part, taken: Part, at: Moment, end: End) -> Part:
@@ -91,24 +93,25 @@ class Rate(Check):
     count: int
     seconds: int
     burst: int
+    interval: int = field(init=False, repr=False)
+    """microseconds from one call to the next at the steady pace"""
+    most: int = field(init=False, repr=False)
+    """how far ahead the part may lie"""
     name: str = field(default="requests", init=False)
 
-    @property
-    def interval(self) -> int:
-        """Microseconds from one call to the next at the steady pace."""
-        return -(-self.seconds * MICROS // self.count)
+    def __post_init__(self) -> None:
+        # Rounded up: a little less is never more than is allowed.
+        object.__setattr__(self, "interval", -(-self.seconds * MICROS // self.count))
+        object.__setattr__(self, "most", self.burst * self.interval)
 
-    def _paid(self, part: Part, now: int) -> int:
-        """Return when all that was taken is paid off: neither past, nor further than a burst."""
-        return min(max(part or 0, now), now + self.burst * self.interval)
-
-    def wait(self, part: Part, at: Moment) -> int:
-        """Return how long until one call less than a burst is to be paid off."""
-        return max(0, self._paid(part, at.now) - at.now - (self.burst - 1) * self.interval)
-
-    def take(self, part: Part, at: Moment) -> int:
-        """Return a moment one interval later."""
-        return self._paid(part, at.now) + self.interval
+    def take(self, part: Part, at: Moment) -> tuple[Wait, Part]:
+        """Move the moment when everything is paid off by an interval."""
+        now, interval = at.now, self.interval
+        paid = self._paid(part, now)
+        wait = paid - now + interval - self.most
+        if wait > 0:
+            return wait, part if part == paid else paid
+        return 0, paid + interval
 
     def settle(self, part: Part, taken: Part, at: Moment, end: End) -> Part:  # noqa: ARG002
         """Return the part unchanged, or one interval earlier."""
@@ -122,6 +125,9 @@ class Rate(Check):
         """Return the moment when everything is paid off."""
         return part or 0
 
+    def _paid(self, part: Part, now: int) -> int:
+        return now if part is None or part <= now else min(part, now + self.most)
+
 
 @dataclass(frozen=True, slots=True)
 class Places(Check):
@@ -131,21 +137,21 @@ class Places(Check):
     name: str = field(default="places", init=False)
     holds: ClassVar[bool] = True
 
-    def wait(self, part: Part, at: Moment) -> int:
-        """Return 0, or a second."""
-        return 0 if _held(part, at) < self.count else _SOON
-
-    def take(self, part: Part, at: Moment) -> dict[str, int]:
-        """Return the part with one more for the holder."""
-        return _hold(part, at, 1)
+    def take(self, part: Part, at: Moment) -> tuple[Wait, Part]:
+        """Add one for the holder."""
+        living, held = _living(part, at)
+        if held >= self.count:
+            return _SOON, part
+        living[at.holder] = living.get(at.holder, 0) + 1
+        return 0, living
 
     def settle(self, part: Part, taken: Part, at: Moment, end: End) -> Part:  # noqa: ARG002
         """Return the part with one less for the holder."""
-        return _release(part, at, 1)
+        return _released(part, at.holder, 1)
 
     def left(self, part: Part, at: Moment) -> int:
         """Return how many places are free."""
-        return max(0, self.count - _held(part, at))
+        return max(0, self.count - _living(part, at)[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,42 +166,43 @@ class Budget(Check):
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", f"tokens/{self.period.value}")
 
-    def _current(self, part: Part, now: int) -> Part:
-        if part is None or now >= part[1]:
-            return [*self.period.window(now), 0, {}]
-        if now < part[0]:
-            return [part[0], min(part[1], self.period.window(now)[1]), *part[2:]]
-        return part
-
-    def wait(self, part: Part, at: Moment) -> int | None:
-        """Return how long until the next window, if this one has no room and the next one could."""
-        if at.tokens > self.count:
-            return None
-        _, end, used, held = self._current(part, at.now)
-        if used < self.count and used + _held(held, at) + at.tokens <= self.count:
-            return 0
-        return None if end == FOREVER else end - at.now
-
-    def take(self, part: Part, at: Moment) -> Part:
-        """Return the present window with the call's tokens held."""
-        start, end, used, held = self._current(part, at.now)
-        return [start, end, used, _hold(held, at, at.tokens)]
+    def take(self, part: Part, at: Moment) -> tuple[Wait, Part]:
+        """Hold the call's tokens, or wait for the next window if they fit into one at all."""
+        current = self._current(part, at.now)
+        start, end, used, held = current
+        living, sum_held = _living(held, at)
+        tokens = at.tokens
+        if used >= self.count or used + sum_held + tokens > self.count:
+            never = end == FOREVER or tokens > self.count
+            # A window that begins is written down with the first call in it.
+            same = part is not None and part[0] == start
+            return None if never else end - at.now, current if same else part
+        living[at.holder] = living.get(at.holder, 0) + tokens
+        return 0, [start, end, used, living]
 
     def settle(self, part: Part, taken: Part, at: Moment, end: End) -> Part:
         """Return the window with tokens used instead of held, if it is still the same."""
-        if part is None or part[0] != taken[0]:
+        if part[0] != taken[0]:
             return part
         used = 0 if end.returned else at.tokens if end.tokens is None else end.tokens
-        return [part[0], part[1], part[2] + used, _release(part[3], at, at.tokens)]
+        return [part[0], part[1], part[2] + used, _released(part[3], at.holder, at.tokens)]
 
     def left(self, part: Part, at: Moment) -> int:
         """Return how many tokens are neither used nor held."""
         _, _, used, held = self._current(part, at.now)
-        return max(0, int(self.count - used - _held(held, at)))
+        return max(0, int(self.count - used - _living(held, at)[1]))
 
     def until(self, part: Part) -> int:
-        """Return the end of the window."""
-        return int(part[1]) if part else 0
+        """Return the end of the window; of a URL's, its account says how long it matters."""
+        return int(part[1]) if part and self.period is not Period.LIFE else 0
+
+    def _current(self, part: Part, now: int) -> Part:
+        if part is None or now >= part[1]:
+            return [*self.period.window(now), 0, None]
+        if now < part[0]:
+            end = self.period.window(now)[1]
+            return [part[0], end, *part[2:]] if end < part[0] else part
+        return part
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +212,10 @@ class Uses(Check):
     count: int
     name: str = field(default="uses", init=False)
 
-    def wait(self, part: Part, at: Moment) -> int | None:  # noqa: ARG002
-        """Return 0, or None."""
-        return None if part is not None and part >= self.count else 0
-
-    def take(self, part: Part, at: Moment) -> int:  # noqa: ARG002
-        """Return one more."""
-        return int(part or 0) + 1
+    def take(self, part: Part, at: Moment) -> tuple[Wait, Part]:  # noqa: ARG002
+        """Count one more."""
+        used = int(part or 0)
+        return (0, used + 1) if used < self.count else (None, part)
 
     def settle(self, part: Part, taken: Part, at: Moment, end: End) -> Part:  # noqa: ARG002
         """Return the part unchanged, or one less."""
@@ -222,21 +226,17 @@ class Uses(Check):
         return max(0, self.count - int(part or 0))
 
 
-def _held(held: Mapping[str, int] | None, at: Moment) -> int:
-    return sum([n for holder, n in held.items() if at.alive(holder)]) if held else 0
+def _living(held: Mapping[str, int] | None, at: Moment) -> tuple[dict[str, int], int]:
+    """Return what the living hold, and its sum."""
+    if not held:
+        return {}, 0
+    living = {holder: n for holder, n in held.items() if at.alive(holder)}
+    return living, sum(living.values())
 
 
-def _hold(held: Mapping[str, int] | None, at: Moment, more: int) -> dict[str, int]:
-    """Return what the living hold, and `more` for the taker."""
-    living = {holder: n for holder, n in held.items() if at.alive(holder)} if held else {}
-    if more:
-        living[at.holder] = living.get(at.holder, 0) + more
-    return living
-
-
-def _release(held: Mapping[str, int] | None, at: Moment, less: int) -> dict[str, int]:
+def _released(held: Mapping[str, int] | None, holder: str, less: int) -> dict[str, int]:
     rest = dict(held or {})
-    remaining = rest.pop(at.holder, 0) - less
+    remaining = rest.pop(holder, 0) - less
     if remaining > 0:
-        rest[at.holder] = remaining
+        rest[holder] = remaining
     return rest

@@ -15,32 +15,40 @@ State = dict[str, Part]
 """What an account remembers: the names of its checks, and their parts."""
 
 
-def decide(
-    call: Call, states: Sequence[Mapping[str, Part]], at: Moment
-) -> tuple[Taken, list[State]] | Refused:
-    """Return the call as taken, and its accounts' new states; or by what it is refused.
+def decide(call: Call, states: Sequence[State], at: Moment) -> tuple[Taken | Refused, list[State]]:
+    """Return the call as taken, or by what it is refused; and its accounts' states, if changed.
 
     If several checks refuse, it is the one that does so for longest: a call that waits for it finds
     the others open, unless others come first.
     """
     worst: Refused | None = None
-    for account, state in zip(call.accounts, states, strict=True):
-        for check in account.checks:
-            part = state.get(check.name)
-            wait = check.wait(part, at)
-            if wait == 0 or (worst and (worst.wait is None or (wait and wait <= worst.wait))):
-                continue
-            worst = Refused(account, check, wait, check.left(part, at))
-    if worst is not None:
-        return worst
     taken: list[tuple[Part, ...]] = []
     after: list[State] = []
-    for account, state in zip(call.accounts, states, strict=True):
-        parts = [check.take(state.get(check.name), at) for check in account.checks]
-        names = [check.name for check in account.checks]
-        after.append({**state, **dict(zip(names, parts, strict=True))})
+    mended: list[tuple[int, str, Part]] = []
+    for i, (account, state) in enumerate(zip(call.accounts, states, strict=True)):
+        new = dict(state)
+        parts: list[Part] = []
+        for check in account.checks:
+            part = state.get(check.name)
+            wait, changed = check.take(part, at)
+            new[check.name] = changed
+            parts.append(changed)
+            if wait != 0:
+                if worst is None or _longer(wait, worst.wait):
+                    worst = Refused(account, check, wait, check.left(part, at))
+                if changed is not part:
+                    mended.append((i, check.name, changed))
         taken.append(tuple(parts))
-    return Taken(call, at.holder, tuple(taken)), after
+        after.append(new)
+    if worst is None:
+        return Taken(call, at.holder, tuple(taken)), after
+    if not mended:
+        return worst, []
+    # Refused, but the clock was set back, and from when on that counts has to be remembered.
+    after = [dict(state) for state in states]
+    for i, name, part in mended:
+        after[i][name] = part
+    return worst, after
 
 
 def settled(
@@ -59,5 +67,12 @@ def settled(
 
 def expiry(account: Account, state: Mapping[str, Part]) -> int:
     """Return when the account may be forgotten, unless somebody alive holds something of it."""
-    checks = account.checks
-    return max(account.expires, *[check.until(state.get(check.name)) for check in checks])
+    latest = account.expires
+    for check in account.checks:
+        until = check.until(state.get(check.name))
+        latest = max(until, latest)
+    return latest
+
+
+def _longer(wait: int | None, other: int | None) -> bool:
+    return other is not None and (wait is None or wait > other)

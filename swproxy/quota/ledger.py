@@ -12,7 +12,7 @@ nobody waits for it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from typing import Protocol
 
@@ -51,6 +51,11 @@ class Used:
     unknown: int = 0
     """calls whose tokens nobody could count"""
 
+    def add(self, more: "Used") -> None:
+        """Add another sum to this one."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(more, each.name))
+
 
 @dataclass(frozen=True, slots=True)
 class UsedBy:
@@ -75,6 +80,12 @@ class Ledger(Protocol):
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep leases, revocations and figures current until cancelled; started once it serves."""
+
+    async def tend(self) -> bool:
+        """Renew leases, write figures and look for revocations now; tell whether it was done.
+
+        `run` does so by itself, several times in LEASE_SECONDS.
+        """
 
     async def admit(self, call: Call) -> Taken | Refused:
         """Charge a call to all of its accounts, or to none. Raises LedgerDown.

@@ -1,0 +1,82 @@
+"""Figures that are gathered in memory and written down now and then.
+
+They are for people, who look at them; no decision depends on them. A worker that is killed loses
+what it gathered since the last time, a second's worth.
+"""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+from swproxy.quota.ledger import Used
+from swproxy.quota.windows import MICROS
+
+__all__ = ["Figures", "day_of"]
+
+_EPOCH = date(1970, 1, 1)
+_DAY = 86400 * MICROS
+
+
+def day_of(now: int) -> date:
+    """Return the day, in UTC, of a moment in microseconds since the epoch."""
+    return _EPOCH + timedelta(days=now // _DAY)
+
+
+class Figures:
+    """Sums by day, application and user; and how many calls of each are under way."""
+
+    def __init__(self) -> None:
+        self.sums: dict[tuple[int, str, str], Used] = {}
+        self.streams: dict[tuple[str, str], int] = {}
+
+    def of(self, now: int, app: str, user: str) -> Used:
+        """Return the sum that `now` counts for, to be added to."""
+        key = (now // _DAY, app, user)
+        found = self.sums.get(key)
+        if found is None:
+            found = self.sums[key] = Used()
+        return found
+
+    def began(self, now: int, app: str, user: str) -> None:
+        """Count a call that was taken."""
+        self.of(now, app, user).requests += 1
+        self.streams[app, user] = self.streams.get((app, user), 0) + 1
+
+    def ended(self, app: str, user: str) -> None:
+        """Count a call that is over."""
+        remaining = self.streams[app, user] - 1
+        if remaining:
+            self.streams[app, user] = remaining
+        else:
+            del self.streams[app, user]
+
+    def detach(self) -> "Figures":
+        """Return the sums so far, for somebody to write, and begin them anew."""
+        taken = Figures()
+        taken.sums, self.sums = self.sums, {}
+        taken.streams = dict(self.streams)
+        return taken
+
+    def merge(self, rest: "Figures") -> None:
+        """Take back sums that could not be written."""
+        for key, more in rest.sums.items():
+            self.sums.setdefault(key, Used()).add(more)
+
+    def batches(self, size: int) -> Iterator[list[tuple[str, str, str, int, int, int, int, int]]]:
+        """Yield rows of `used`, `size` at a time; each is dropped as the next one is asked for."""
+        while self.sums:
+            keys = list(self.sums)[:size]
+            yield [
+                (
+                    (_EPOCH + timedelta(days=day)).isoformat(),
+                    app,
+                    user,
+                    used.requests,
+                    used.refused,
+                    used.tokens_in,
+                    used.tokens_out,
+                    used.unknown,
+                )
+                for (day, app, user), used in ((key, self.sums[key]) for key in keys)
+            ]
+            for key in keys:
+                del self.sums[key]

@@ -1,0 +1,353 @@
+"""The file behind the SQLite ledger: where it lies, how it comes to be, what happens when it fails.
+
+    ledger.sqlite            a symbolic link to the live file
+    ledger.sqlite.1f3a9c02   the live file, with its -wal and -shm beside it
+    ledger.sqlite.lock       held while the link is read or changed
+
+The live file is meant for memory (tmpfs): a disk's stalls would be a decision's. A snapshot on disk
+is written every few seconds, whole and renamed, and the live file is made from it when there is
+none. What a power cut loses is what came after the snapshot; a killed process loses nothing.
+
+A live file never takes over another's name. Processes that still have the old one open would give
+the new one their log, and the last to close it would remove the new one's. So each has a name of
+its own, and the link says which is current. A process that finds the link changed opens anew.
+
+Removed while it is in use, the file lives on in those who have it open: one of them copies it to a
+new name, and, in the same transaction, makes the old one unusable, so that no decision is written
+where nobody looks any more. A corrupted file is moved aside, and the snapshot takes its place; it
+may lack what is newest, so the moment is kept, and no one-time URL from before it is taken.
+"""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from swproxy.quota.ledger import LedgerDown
+
+__all__ = [
+    "RENEW",
+    "Gone",
+    "Place",
+    "Tell",
+    "carry_over",
+    "connect",
+    "current",
+    "ensure",
+    "is_corruption",
+    "move_aside",
+    "remove_leftovers",
+    "write_snapshot",
+]
+
+Tell = Callable[[str, str], None]
+"""Takes note of what an operator has to know: the event's name, and a sentence."""
+
+_APPLICATION = 0x53575131
+_VERSION = 1
+
+_OPEN_SECONDS = 5.0
+"""How long another process may take to make or mend the file."""
+
+_LEFTOVER_SECONDS = 60.0
+
+_SCHEMA = """
+CREATE TABLE accounts (
+    key TEXT PRIMARY KEY, state TEXT NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE holders (id TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE streams (
+    holder TEXT, app TEXT, user TEXT, count INTEGER NOT NULL,
+    PRIMARY KEY (holder, app, user)) WITHOUT ROWID;
+CREATE TABLE revoked (
+    app TEXT, user TEXT, signature TEXT, before INTEGER NOT NULL, until INTEGER NOT NULL,
+    PRIMARY KEY (app, user, signature)) WITHOUT ROWID;
+CREATE TABLE used (
+    day TEXT, app TEXT, user TEXT, requests INTEGER NOT NULL, refused INTEGER NOT NULL,
+    tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, unknown INTEGER NOT NULL,
+    PRIMARY KEY (day, app, user)) WITHOUT ROWID;
+CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Gone(Exception):  # noqa: N818 - a state, as LedgerDown is
+    """The open file is no longer the one to use; `corrupted` if it is a broken one."""
+
+    def __init__(self, *, corrupted: bool) -> None:
+        super().__init__("the file is corrupted" if corrupted else "the file is not current")
+        self.corrupted = corrupted
+
+
+RENEW = "REPLACE INTO holders VALUES (?, ?)"
+"""Says that a holder lives, up to a moment of the clock that is never set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the link to the live file is, and the snapshot, if there is to be one."""
+
+    live: Path
+    snapshot: Path | None = None
+
+
+def ensure(place: Place, now: int, tell: Tell) -> Path:
+    """Return the path of a sound live file, made if there is none. Raises LedgerDown, OSError."""
+    with _locked(place):
+        path = current(place)
+        if path is not None:
+            try:
+                _inspect(path)
+            except sqlite3.DatabaseError as error:
+                if not is_corruption(error):
+                    raise
+                return _replace(place, path, now, tell)
+            return path
+        return _make(place, now, tell, lost=0)
+
+
+def move_aside(place: Place, path: Path, now: int, tell: Tell) -> Path:
+    """Return the live file to use instead of `path`, which was found corrupted."""
+    with _locked(place):
+        path_now = current(place)
+        if path_now is None or path_now == path:
+            return _replace(place, path, now, tell)
+        return path_now
+
+
+def carry_over(place: Place, db: sqlite3.Connection, tell: Tell) -> None:
+    """Give a file that was removed, but is open as `db`, a new name, and leave the old one."""
+    with _locked(place):
+        if current(place) is not None:
+            return
+        db.execute("PRAGMA busy_timeout = 5000")
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            path = _new_name(place)
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as copy:
+                db.backup(copy)
+                _prepare(copy)
+            _point_to(place, path)
+            db.execute("ALTER TABLE accounts RENAME TO moved")
+            db.execute("COMMIT")
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            db.execute("PRAGMA busy_timeout = 0")
+    tell("ledger-removed", f"{place.live} was removed while in use; it was written again.")
+
+
+def connect(path: Path, *, seconds: float = 0.0) -> sqlite3.Connection:
+    """Open a live file, for whichever thread. `seconds` is how long a statement may wait for it.
+
+    Checkpoints are left to whoever does them for all; see `keeper`.
+    """
+    uri = f"file:{quote(str(path))}?mode=rw"
+    db = sqlite3.connect(
+        uri, timeout=_OPEN_SECONDS, isolation_level=None, uri=True, check_same_thread=False
+    )
+    try:
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("SELECT count(*) FROM marks").fetchone()
+        db.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def current(place: Place) -> Path | None:
+    """Return the file that the link leads to, if it is there."""
+    path = Path(os.path.realpath(place.live))
+    try:
+        return path if path.stat().st_size else None
+    except FileNotFoundError:
+        return None
+
+
+def is_corruption(error: sqlite3.Error) -> bool:
+    """Tell whether an error says that the file is broken, not that it can't be reached now."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def write_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
+    """Copy what `db` holds at this moment to `snapshot`: whole, or not at all."""
+    fresh = snapshot.with_name(snapshot.name + ".new")
+    _create(fresh, exclusive=False)
+    try:
+        with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as copy:
+            # The file is seen by nobody until it is renamed, and made durable as a whole then.
+            copy.execute("PRAGMA synchronous = OFF")
+            db.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        _sync(fresh)
+        fresh.replace(snapshot)
+        _sync(snapshot.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+
+
+def remove_leftovers(place: Place) -> None:
+    """Remove live files of former times, which nobody has a use for."""
+    with _locked(place):
+        kept = current(place)
+        for path in place.live.parent.glob(f"{place.live.name}.????????"):
+            if path == kept or path.stat().st_mtime > time.time() - _LEFTOVER_SECONDS:
+                continue
+            for name in (path, *_companions(path)):
+                name.unlink(missing_ok=True)
+
+
+def _inspect(path: Path) -> None:
+    """Raise LedgerDown for a file that is not ours to use, sqlite3.DatabaseError for a broken one.
+
+    Reads the whole file: what is broken is better found now than in a decision.
+    """
+    with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as db:
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if application != _APPLICATION:
+            raise LedgerDown(f"{path} is a database, but not one of swproxy's")
+        if version > _VERSION:
+            raise LedgerDown(f"{path} was made by a newer version of swproxy")
+        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            error = sqlite3.DatabaseError(verdict)
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+
+
+def _replace(place: Place, path: Path, now: int, tell: Tell) -> Path:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now / 1e6))
+    aside = place.live.with_name(f"{place.live.name}.corrupted-{stamp}")
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(aside)
+        for name in _companions(path):
+            name.unlink(missing_ok=True)
+    tell(
+        "ledger-corrupted",
+        f"{place.live} is corrupted and was moved to {aside}; URLs signed before now that may be"
+        " used a number of times are refused from here on.",
+    )
+    return _make(place, now, tell, lost=now)
+
+
+def _make(place: Place, now: int, tell: Tell, *, lost: int) -> Path:
+    """Make a live file from the snapshot, or an empty one, and have the link lead to it."""
+    path = _new_name(place)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        if not _restore(place, db, tell):
+            lost = max(lost, now if place.snapshot and place.snapshot.exists() else 0)
+            if place.snapshot and lost:
+                _set_aside(place.snapshot, now)
+            db.executescript(f"PRAGMA user_version = {_VERSION}; {_SCHEMA}")
+            db.execute(f"PRAGMA application_id = {_APPLICATION}")
+        _prepare(db)
+        # Whoever held something then is not there any more, or will ask for another name.
+        db.execute("DELETE FROM holders")
+        db.execute("DELETE FROM streams")
+        if lost:
+            db.execute("REPLACE INTO marks VALUES ('lost', ?)", (lost,))
+    _point_to(place, path)
+    return path
+
+
+def _restore(place: Place, db: sqlite3.Connection, tell: Tell) -> bool:
+    """Copy the snapshot into `db`; tell whether there was one, and it was sound."""
+    snapshot = place.snapshot
+    if snapshot is None or not snapshot.exists():
+        return False
+    try:
+        _inspect(snapshot)
+        with contextlib.closing(sqlite3.connect(snapshot)) as source:
+            source.backup(db)
+    except sqlite3.DatabaseError as error:
+        if not is_corruption(error):
+            raise
+        tell("ledger-corrupted", f"{snapshot} is corrupted, so all counts begin anew.")
+        return False
+    return True
+
+
+def _set_aside(snapshot: Path, now: int) -> None:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now / 1e6))
+    with contextlib.suppress(FileNotFoundError):
+        snapshot.replace(snapshot.with_name(f"{snapshot.name}.corrupted-{stamp}"))
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    db.execute("PRAGMA journal_mode = WAL")
+
+
+def _new_name(place: Place) -> Path:
+    path = place.live.with_name(f"{place.live.name}.{os.urandom(4).hex()}")
+    _create(path, exclusive=True)
+    return path
+
+
+def _create(path: Path, *, exclusive: bool) -> None:
+    """Make an empty file that only its directory's owner may read."""
+    flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if exclusive else os.O_TRUNC)
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        _give_to_owner(path.parent, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _give_to_owner(directory: Path, descriptor: int) -> None:
+    # What root makes by a command has to be usable by the service, whose directory it is.
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def _point_to(place: Place, path: Path) -> None:
+    link = place.live.with_name(f"{path.name}.link")
+    link.symlink_to(path.name)
+    if os.geteuid() == 0:
+        owner = link.parent.stat()
+        os.chown(link, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    link.replace(place.live)
+
+
+def _companions(path: Path) -> tuple[Path, ...]:
+    return tuple(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal"))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(place: Place) -> Iterator[None]:
+    """Keep everybody else from opening or changing the file. Raises LedgerDown if it takes long."""
+    path = place.live.with_name(place.live.name + ".lock")
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        _give_to_owner(path.parent, descriptor)
+        end = time.monotonic() + _OPEN_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise LedgerDown(f"{path} is held by another process") from None
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)

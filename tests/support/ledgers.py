@@ -1,0 +1,111 @@
+"""Stores to test ledgers on, with clocks that a test sets; and what calls are charged to."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from swproxy.quota.accounts import Account, Call, account_key
+from swproxy.quota.checks import Check
+from swproxy.quota.livefile import Place
+from swproxy.quota.revocations import Revocations
+from swproxy.quota.sqlite import SqliteLedger
+from swproxy.quota.windows import MICROS
+
+__all__ = ["STORES", "Clock", "Note", "Store", "app", "call", "url", "user"]
+
+NOON = 1_790_000_000 * MICROS
+"""A moment that is neither at the begin nor at the end of a minute, hour, day or month."""
+
+_ids = itertools.count()
+
+
+@dataclass
+class Clock:
+    """A clock that a test sets. Ticks go on when the time of day is set back."""
+
+    now: int = NOON
+    ticks: int = 500 * MICROS
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += round(seconds * MICROS)
+        self.ticks += round(seconds * MICROS)
+
+    def set_back(self, seconds: float) -> None:
+        self.now -= round(seconds * MICROS)
+
+
+@dataclass
+class Note:
+    """An observer that keeps what it is told."""
+
+    events: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
+    failures: int = 0
+
+    def decided(self, seconds: float) -> None:
+        pass
+
+    def failed(self) -> None:
+        self.failures += 1
+
+    def told(self, event: str, detail: str) -> None:
+        self.events.append(event)
+        self.details.append(detail)
+
+    def revoked(self, revocations: Revocations) -> None:
+        pass
+
+
+class SqliteStore:
+    """A directory with a live file and a snapshot."""
+
+    def __init__(self, directory: Path) -> None:
+        self.clock = Clock()
+        (directory / "run").mkdir()
+        (directory / "state").mkdir()
+        self.place = Place(
+            directory / "run" / "ledger.sqlite", directory / "state" / "ledger.sqlite"
+        )
+
+    @property
+    def spec(self) -> str:
+        """What `tests.support.hammer` opens the store by, on the real clock."""
+        return f"sqlite:{self.place.live}:{self.place.snapshot}"
+
+    @asynccontextmanager
+    async def ledger(self, note: Note | None = None) -> AsyncIterator[SqliteLedger]:
+        """Open the store as one worker does."""
+        ledger = SqliteLedger(
+            self.place, note, clock=lambda: self.clock.now, ticks=lambda: self.clock.ticks
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(ledger.run)
+            yield ledger
+            nursery.cancel_scope.cancel()
+
+
+Store = SqliteStore
+STORES: dict[str, Callable[[Path], Store]] = {"sqlite": SqliteStore}
+"""Every store, by name; one more makes the whole suite of ledgers run on it."""
+
+
+def app(*checks: Check, name: str = "chat") -> Account:
+    return Account("app", account_key("app", name), checks)
+
+
+def user(*checks: Check, name: str = "42", of: str = "chat") -> Account:
+    return Account("user", account_key("user", of, name), checks)
+
+
+def url(*checks: Check, name: str = "ab" * 32, signed: int = NOON, expires: int = 0) -> Account:
+    return Account(
+        "url", account_key("url", "chat", name), checks, signed, expires or signed + 600 * MICROS
+    )
+
+
+def call(*accounts: Account, tokens: int = 0, user: str = "42") -> Call:
+    return Call(f"request-{next(_ids)}", "chat", accounts, user, tokens)
