@@ -30,6 +30,7 @@ from swproxy.cli.options import (
     request_options,
 )
 from swproxy.cli.terminal import Commands, print_faults, print_report, print_secret
+from swproxy.sw1.claims import EXPIRY_SECONDS
 from swproxy.sw1.sign import sign_url
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ def init(
     Without --allow, the application is for OpenAI's API. Nothing is ever overwritten.
     """
     from swproxy.config import applications, signer, store
+    from swproxy.config.config import App, Config
+    from swproxy.config.reach import unreachable_patterns
+    from swproxy.policy.destination import Pattern
 
     if headers and not allow:
         raise click.UsageError("--header needs --allow, which says who may see the header.")
@@ -106,6 +110,9 @@ def init(
     print_secret(app_id, secret)
     option = "" if str(config) == DEFAULT_CONFIG else f" --config {shlex.quote(str(config))}"
     click.echo("\nNext:")
+    made = App(app_id, (secret,), tuple(map(Pattern.parse, allow)))
+    for _, _, reason in unreachable_patterns(Config(apps={app_id: made})):
+        click.echo(f"  in {config}: {reason}")
     for name in applications.variables(table):
         click.echo(f"  export {name}=...")
     click.echo(f"  swproxy serve{option}")
@@ -147,7 +154,7 @@ def sign(
     The secret is the configured application's, or that of SW_ID and SW_SECRET in the environment.
     Whoever calls the URL has to use the same method, the headers given here and the same body.
     """
-    id_, secret, base = _signer(config, app_id, host, url)
+    id_, secret, base = _signer(config, app_id, host, url, expiry)
     method = method or ("GET" if body is None else "POST")
     try:
         signed = sign_url(id_, secret, base, url, expiry, method, _each_once(headers), body)
@@ -183,6 +190,7 @@ def explain(
     Method, headers and body are those of the request that is made with the URL. Exit code 1 tells
     that it is refused, or that this cannot be known.
     """
+    from swproxy.cli.resolver import resolve
     from swproxy.config.diagnosis import report
 
     if signed_url == "-":
@@ -190,7 +198,14 @@ def explain(
     method = method or ("GET" if body is None else "POST")
     loaded, secrets = _verifier(config, signed_url)
     found = report(
-        signed_url, method, headers, body, config=loaded, secrets=secrets, now=time.time()
+        signed_url,
+        method,
+        headers,
+        body,
+        config=loaded,
+        secrets=secrets,
+        now=time.time(),
+        resolve=resolve,
     )
     print_report(found, every=canonical)
     sys.exit(0 if found.verdict == "ok" else 1)
@@ -202,14 +217,17 @@ def explain(
     epilog=example("swproxy check && systemctl reload swproxy"),
 )
 @config_option
-def check(config: Path) -> None:
+@click.option("--offline", is_flag=True, help="Ask no name server where the names in `allow` lead.")
+def check(config: Path, *, offline: bool) -> None:
     """Check the configuration: every fault at once, with its file, key and reason.
 
     Exit code 2 tells that there are some. Warnings alone leave it 0.
     """
+    from swproxy.cli.resolver import resolve
     from swproxy.config.loader import inspect
+    from swproxy.config.reach import nothing_resolved
 
-    found = inspect(config, os.environ)
+    found = inspect(config, os.environ, nothing_resolved if offline else resolve)
     print_faults(found.warnings, warning=True)
     if found.config is None:
         print_faults(found.faults)
@@ -255,30 +273,39 @@ def _verifier(config: Path, signed_url: str) -> tuple[Config, Sequence[str] | No
     return loaded, application.secrets if application else ()
 
 
-def _signer(config: Path, app_id: str | None, host: str | None, url: str) -> tuple[str, str, str]:
-    """Find out who signs: id, secret, and the address of the proxy."""
+def _signer(
+    config: Path, app_id: str | None, host: str | None, url: str, expiry: int
+) -> tuple[str, str, str]:
+    """Find out who signs: id, secret, and the address of the proxy; say if it will be in vain."""
     id_, secret = os.environ.get("SW_ID", ""), os.environ.get("SW_SECRET", "")
     # SW_SECRET alone may be there for a reference in the configuration.
     if id_ and not secret:
         raise click.UsageError("SW_ID is set, but SW_SECRET is not.")
     by_environment = id_ and app_id is None
     if by_environment and (host or not config.exists()):
+        if expiry > EXPIRY_SECONDS:
+            _doubt(f"{expiry} seconds are more than limits.expiry_seconds, unless it was raised.")
         return id_, secret, host or "http://127.0.0.1:3000"
     from swproxy.config import signer
     from swproxy.config.loader import load_to_sign
 
     loaded = load_to_sign(config, os.environ)
+    application = loaded.apps.get(id_)
     if not by_environment:
         try:
             application = signer.choose(loaded, app_id)
         except ValueError as error:
             raise click.UsageError(f"{error}.") from None
-        if refusal := signer.doubt(application, url):
-            click.echo(f"note: swproxy will refuse this URL: {refusal.detail}", err=True)
         id_, secret = application.id, signer.first_secret(application)
+    if refusal := signer.doubt(loaded, application, url, expiry):
+        _doubt(refusal.detail)
     base = host or loaded.server.base_url()
     if not base:
         raise click.UsageError(
             "the proxy's address is not known: set server.public_url, or --host."
         )
     return id_, secret, base
+
+
+def _doubt(reason: str) -> None:
+    click.echo(f"note: swproxy will refuse this URL: {reason}", err=True)

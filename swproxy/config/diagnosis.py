@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl
 
 from swproxy.config.checks import check_application, check_claims
 from swproxy.config.config import App, Config
-from swproxy.config.signer import doubt
+from swproxy.config.reach import Resolve, nothing_resolved
+from swproxy.config.signer import doubt_destination
 from swproxy.policy.destination import parse_destination
 from swproxy.policy.headers import upstream_headers
 from swproxy.sw1.explain import Candidate, Row, Verdict, explain, url_app_id, url_target
@@ -51,11 +52,12 @@ def report(
     config: Config,
     secrets: Sequence[str] | None,
     now: float,
+    resolve: Resolve = nothing_resolved,
 ) -> Report:
     """Judge a request to a signed URL as a proxy with this configuration would, at `now`.
 
     `secrets` are those of the URL's application: None if none are at hand, empty if there is no
-    such application.
+    such application. `resolve` is asked for the addresses of the destination's name.
     """
     limits = config.limits
     found = explain(
@@ -69,27 +71,29 @@ def report(
         clock_skew_seconds=limits.clock_skew_seconds,
     )
     app = config.apps.get(url_app_id(url) or "")
-    row = _destination(url, app)
+    proxied = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True)).get("X-Sw-Proxy", "")
+    denied = doubt_destination(config, app, proxied, resolve)
+    row = _destination(proxied, app, denied)
     refusal = _first_refusal(url, config, app, headers, now, found.refusal)
+    # Where an address lies matters last, when it is dialled.
+    if refusal is None and denied is not None and denied.code == "destination-not-public":
+        refusal = denied
     verdict: Verdict = "bad" if refusal is not None else found.verdict
     matched = any(candidate.matches for candidate in found.canonical)
     rows = (*found.rows, row, *_unsigned(headers, found.signed_headers, app))
     return Report(verdict, rows, refusal, found.canonical, found.hints, matched)
 
 
-def _destination(url: str, app: App | None) -> Row:
-    query = url.partition("?")[2]
-    proxied = dict(parse_qsl(query, keep_blank_values=True)).get("X-Sw-Proxy", "")
+def _destination(proxied: str, app: App | None, denied: Refusal | None) -> Row:
     try:
         origin = parse_destination(proxied).origin
     except Refusal as refusal:
         return Row("destination", "", "bad", refusal.detail)
+    if denied is not None:
+        return Row("destination", origin, "bad", denied.detail)
     if app is None:
         note = "whether it is allowed is for the application to say, which is not at hand"
         return Row("destination", origin, "unknown", note)
-    denied = doubt(app, proxied)
-    if denied is not None:
-        return Row("destination", origin, "bad", denied.detail)
     return Row("destination", origin, "ok", f"allowed to the application {app.id}")
 
 

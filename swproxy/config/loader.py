@@ -20,7 +20,8 @@ from pathlib import Path
 
 from swproxy.config.assembly import AppSource, Assembly, Table
 from swproxy.config.config import Config
-from swproxy.config.faults import ConfigError, Fault
+from swproxy.config.faults import ConfigError, Fault, key_path
+from swproxy.config.reach import Resolve, nothing_resolved, unreachable_patterns
 from swproxy.config.references import BadReferenceError, Reference
 
 __all__ = [
@@ -46,6 +47,7 @@ class Inspection:
     """What reading a configuration found. `config` is there if there are no faults."""
 
     config: Config | None = None
+    sources: list[AppSource] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
 
@@ -64,11 +66,17 @@ def load_to_sign(path: Path, environ: Mapping[str, str]) -> Config:
     return _inspect(path, environ, to_sign=True).require()
 
 
-def inspect(path: Path, environ: Mapping[str, str]) -> Inspection:
-    """Read the configuration at `path` and tell everything that is wrong or doubtful."""
+def inspect(
+    path: Path, environ: Mapping[str, str], resolve: Resolve = nothing_resolved
+) -> Inspection:
+    """Read the configuration at `path` and tell everything that is wrong or doubtful.
+
+    `resolve` is asked for the addresses of the names in `allow`.
+    """
     found = _inspect(path, environ, to_sign=False)
     if found.config is not None:
         found.faults += _tls_faults(path, found.config)
+        found.faults += _reach_faults(found, resolve)
     if found.faults:
         found.config = None
     # The main file first, then the applications by name, each from top to bottom.
@@ -96,14 +104,14 @@ def _inspect(path: Path, environ: Mapping[str, str], *, to_sign: bool) -> Inspec
     assembly = Assembly(path, resolve, to_sign=to_sign)
     root = _read_toml(path, assembly.faults)
     if root is None:
-        return Inspection(None, assembly.faults)
+        return Inspection(faults=assembly.faults)
     sources = list(assembly.sources(root, _app_tables(path, assembly.faults)))
     config = assembly.config(root, sources)
     if not sources:
         reason = "there is none: add one with `swproxy app add`"
         assembly.warnings.append(Fault(path, "apps", reason))
     warnings = assembly.warnings + _open_to_others(sources)
-    return Inspection(None if assembly.faults else config, assembly.faults, warnings)
+    return Inspection(None if assembly.faults else config, sources, assembly.faults, warnings)
 
 
 def _app_tables(path: Path, faults: list[Fault]) -> Iterator[tuple[Path, Table]]:
@@ -225,6 +233,14 @@ def _tls_faults(path: Path, config: Config) -> list[Fault]:
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         attempt("upstream.ca_file", file, lambda: trust.load_verify_locations(file))
     return faults
+
+
+def _reach_faults(found: Inspection, resolve: Resolve) -> list[Fault]:
+    places = {source.id: source for source in found.sources}
+    return [
+        Fault(places[app.id].file, key_path((*places[app.id].prefix, "allow", number)), reason)
+        for app, number, reason in unreachable_patterns(found.require(), resolve)
+    ]
 
 
 @contextlib.contextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from swproxy.config.config import App, Config
+from swproxy.config.reach import Resolve, nothing_resolved, unreachable
 from swproxy.policy.destination import parse_destination
 from swproxy.sw1.refusal import Refusal
 
-__all__ = ["choose", "doubt", "example_url", "first_secret"]
+__all__ = ["choose", "doubt", "doubt_destination", "example_url", "first_secret"]
 
 
 def choose(config: Config, app_id: str | None) -> App:
@@ -29,16 +30,32 @@ def first_secret(app: App) -> str:
     return app.secrets[0]
 
 
-def doubt(app: App, url: str) -> Refusal | None:
-    """Return how a URL that is about to be signed will be refused, if it will."""
+def doubt(config: Config, app: App | None, url: str, expiry: int) -> Refusal | None:
+    """Return how a URL that is about to be signed, for `expiry` seconds, will be refused, if it is.
+
+    `app` is None where the application is not at hand.
+    """
+    longest = config.limits.expiry_seconds
+    if expiry > longest:
+        detail = f"It is to hold for {expiry} seconds, and limits.expiry_seconds is {longest}."
+        return Refusal("expiry-too-long", detail)
+    return doubt_destination(config, app, url)
+
+
+def doubt_destination(
+    config: Config, app: App | None, url: str, resolve: Resolve = nothing_resolved
+) -> Refusal | None:
+    """Return how calls of a URL will be refused for where it leads, if they will."""
     try:
         destination = parse_destination(url)
     except Refusal as refusal:
         return refusal
-    if app.allows(destination):
-        return None
-    detail = f"No `allow` pattern of the application {app.id} covers it."
-    return Refusal("destination-not-allowed", detail)
+    if app is not None and not app.allows(destination):
+        detail = f"No `allow` pattern of the application {app.id} covers it."
+        return Refusal("destination-not-allowed", detail)
+    if reason := unreachable(config, destination.host, resolve):
+        return Refusal("destination-not-public", f"{reason}.")
+    return None
 
 
 def example_url(pattern: str) -> str:

@@ -19,13 +19,10 @@ import trio
 
 from swproxy.net.failure import EXHAUSTED
 from swproxy.net.stream import SocketStream
-from swproxy.policy.addresses import may_connect
+from swproxy.policy.addresses import Address, Network, closed
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["DescriptorsExhausted", "GuardedBackend", "NameNotResolved"]
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _STAGGER_SECONDS = 0.25
 """Head start of one address before the next is tried beside it (RFC 8305 section 5)."""
@@ -63,12 +60,12 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         """
         with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
             addresses = await self._resolve(host, port)
-            for address in addresses:
-                if not may_connect(address, self._private_networks):
-                    raise Refusal(
-                        "destination-not-public",
-                        "The destination's address is not a public one.",
-                    )
+            if reason := closed(addresses, self._private_networks):
+                raise Refusal(
+                    "destination-not-public",
+                    "The destination's address is not a public one.",
+                    for_operator=reason,
+                )
             sock = await _connect_first(addresses[:_MOST_ADDRESSES], port)
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -11,11 +11,14 @@ IPv6 is out unless allotted: only 2000::/3 is, and the table takes its special p
 after IANA's special-purpose address registries (RFC 6890) and the multicast and reserved spaces.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final
 
-__all__ = ["SPECIAL", "is_public", "may_connect", "special_purpose"]
+__all__ = ["SPECIAL", "Address", "Network", "closed", "is_public", "may_connect", "special_purpose"]
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 SPECIAL: Final[tuple[tuple[str, str, str], ...]] = (
     # network, what it is for, where that is said
@@ -57,6 +60,10 @@ SPECIAL: Final[tuple[tuple[str, str, str], ...]] = (
 _UNALLOTTED: Final = "not allotted as global unicast (RFC 4291 §2.4)"
 
 
+_MOST_TOLD: Final = 4
+"""Addresses of one host that an operator is told of: a name's owner chooses how many there are."""
+
+
 def _ranges(version: int) -> tuple[tuple[int, int, str], ...]:
     networks = ((ip_network(text), purpose, source) for text, purpose, source in SPECIAL)
     return tuple(
@@ -71,7 +78,7 @@ _IPV4: Final = _ranges(4)
 _IPV6: Final = _ranges(6)
 
 
-def special_purpose(address: IPv4Address | IPv6Address) -> str | None:
+def special_purpose(address: Address) -> str | None:
     """Return what the address is reserved for, with its source; None of a public address."""
     number = int(address)
     version4 = address.version == 4
@@ -81,15 +88,12 @@ def special_purpose(address: IPv4Address | IPv6Address) -> str | None:
     return None if version4 or number >> 125 == 0b001 else _UNALLOTTED
 
 
-def is_public(address: IPv4Address | IPv6Address) -> bool:
+def is_public(address: Address) -> bool:
     """Whether only somebody on the public internet can answer at this address."""
     return special_purpose(address) is None and not _has_zone(address)
 
 
-def may_connect(
-    address: IPv4Address | IPv6Address,
-    private_networks: Sequence[IPv4Network | IPv6Network],
-) -> bool:
+def may_connect(address: Address, private_networks: Sequence[Network]) -> bool:
     """Whether an upstream name may resolve to this address.
 
     It may if the address is public, or inside a network that the operator opened. An IPv4-mapped
@@ -105,6 +109,20 @@ def may_connect(
     return any(address in network or inside in network for network in private_networks)
 
 
-def _has_zone(address: IPv4Address | IPv6Address) -> bool:
+def closed(addresses: Iterable[Address], private_networks: Sequence[Network]) -> str:
+    """Say why no request reaches a host that has these addresses, and what opens it; "" if one may.
+
+    For the operator: who asks from outside is not told what is inside.
+    """
+    found = [each for each in addresses if not may_connect(each, private_networks)]
+    if not found:
+        return ""
+    found = found[:_MOST_TOLD]
+    what = ", ".join(f"{each} is not public: {special_purpose(each)}" for each in found)
+    networks = ", ".join(f'"{each}/{each.max_prefixlen}"' for each in found)
+    return f"{what}; if requests are to go there, add {networks} to upstream.private_networks"
+
+
+def _has_zone(address: Address) -> bool:
     """Whether the address only means something on one of this machine's links."""
     return isinstance(address, IPv6Address) and address.scope_id is not None

@@ -49,8 +49,8 @@ class Admission:
 async def admit(call: Call) -> Admission:
     """Verify a request and find its destination; its body is read off the client's connection.
 
-    The call's record and CORS policy are the application's from then on. Raises Refusal, or
-    DownstreamGone while a signed body is read.
+    The call's record is the application's once the signature holds, its CORS policy once all else
+    does. Raises Refusal, or DownstreamGone while a signed body is read.
     """
     head, source, config = call.head, call.downstream, call.config
     handshake = read_handshake(head)
@@ -59,7 +59,7 @@ async def admit(call: Call) -> Admission:
     verification = Verification(claims, head.method, head.headers, app.secrets if app else None)
     spool = None
     if not claims.body_signed:
-        app = _proven(app, verification.accept())
+        app = _proven(call, app, destination, verification.accept())
         _check(app, destination, handshake)
         body = RequestBody(source, head, limit=config.limits.body_bytes)
         upload = _take_upload(source, body)
@@ -67,23 +67,23 @@ async def admit(call: Call) -> Admission:
         body = RequestBody(source, head, limit=config.limits.signed_body_bytes)
         spool = Spool(call.worker.spools)
         try:
-            app = _proven(app, await _verify_body(body, spool, verification))
+            app = _proven(call, app, destination, await _verify_body(body, spool, verification))
             _check(app, destination, handshake)
         except BaseException:
             spool.close()
             raise
         upload = Upload.of_spool(spool)
     call.cors = app.cors
-    call.record.app = app.id
-    call.record.origin = destination.origin
-    call.record.path = destination.path
     return Admission(claims, app, destination, upload, spool, handshake)
 
 
-def _proven(app: App | None, holds: bool) -> App:
-    """Return the application whose signature holds."""
+def _proven(call: Call, app: App | None, destination: Destination, holds: bool) -> App:
+    """Return the application whose signature holds; the record says from now on what it asks."""
     if app is None or not holds:
         raise mismatch()
+    call.record.app = app.id
+    call.record.origin = destination.origin
+    call.record.path = destination.path
     return app
 
 

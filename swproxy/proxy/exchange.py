@@ -77,6 +77,7 @@ class Exchange:
         try:
             await self._serve()
         except Refusal as refusal:
+            self._call.record.for_operator = refusal.for_operator
             await self._fail("refused", refusal.code, refusal.detail, refusal.status)
         except UpstreamFailure as failure:
             await self._fail("upstream-failed", failure.code, failure.detail)

@@ -15,9 +15,8 @@ class Record:
 
     Bytes are of bodies, as they were on the wire: chunk framing included, heads not.
 
-    `app` is set only once the signature holds, `origin` and `path` only once the destination is
-    allowed, so nothing here is a stranger's choice. No field ever holds a query, a header's value,
-    a secret or a signature.
+    `app`, `origin` and `path` are set only once the signature holds, so nothing here is what a
+    stranger chose. No field ever holds a query, a header's value, a secret or a signature.
     """
 
     request_id: str
@@ -32,6 +31,8 @@ class Record:
     code: str = ""
     """the problem's code, where there was one"""
     detail: str = ""
+    for_operator: str = ""
+    """of a refusal: what is to be logged although no client may read it"""
     bytes_up: int = 0
     bytes_down: int = 0
     first_byte: float | None = None

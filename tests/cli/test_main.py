@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from swproxy import __version__, sign_url
 from swproxy.cli.main import main
+from swproxy.cli.resolver import resolve
 from swproxy.config.loader import load_to_sign
 from tests.support.config import load
 
@@ -327,6 +329,23 @@ class TestSign:
         assert result.stdout.startswith("http://127.0.0.1:3000/?")
         assert "note: swproxy will refuse this URL" in result.stderr
 
+    @pytest.mark.parametrize("configured", [True, False])
+    def test_a_longer_expiry_than_is_taken_is_signed_with_a_note(self, *, configured: bool) -> None:
+        env = {} if configured else {"SW_ID": "my-id", "SW_SECRET": "my-secret"}
+        if configured:
+            initialise()
+        result = run("sign", MODELS, "--expiry", "604801", env=env)
+        assert result.exit_code == 0
+        assert "note: swproxy will refuse this URL" in result.stderr
+        assert "limits.expiry_seconds" in result.stderr
+        assert "limits.expiry_seconds" not in run("sign", MODELS, "--expiry", "604800").stderr
+
+    def test_a_private_destination_is_signed_with_a_note(self) -> None:
+        initialise("--allow", "http://10.0.0.7:8000/v1/*")
+        result = run("sign", "http://10.0.0.7:8000/v1/models")
+        assert result.exit_code == 0
+        assert 'add "10.0.0.7/32" to upstream.private_networks' in result.stderr
+
     def test_it_signs_while_a_rotation_is_under_way(self) -> None:
         initialise()
         ok("app", "rotate", "chat")
@@ -376,10 +395,27 @@ class TestExplain:
         url = run("sign", "https://evil.example/").stdout.strip()
         assert "\nRefused: destination-not-allowed\n" in explained(url, "bad")
 
+    @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "10.0.0.7", "gpu-box"])
+    def test_a_private_destination(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch, host: str
+    ) -> None:
+        known = {"gpu-box": [ip_address("10.0.0.7")]}
+        monkeypatch.setattr("swproxy.cli.resolver.resolve", lambda _: known)
+        initialise("--allow", f"http://{host}:8000/v1/*")
+        url = run("sign", f"http://{host}:8000/v1/models").stdout.strip()
+        text = explained(url, "bad")
+        assert "\nRefused: destination-not-public\n" in text
+        opening = re.search(r"add (.*) to upstream.private_networks", text)
+        assert opening
+        (directory / "swproxy.toml").write_text(f"upstream.private_networks = [{opening[1]}]\n")
+        assert "Accepted." in explained(url, "ok")
+
     def test_an_expired_url(self, directory: Path) -> None:
         initialise()
         (directory / "swproxy.toml").write_text("limits.expiry_seconds = 599")
-        assert "\nRefused: expiry-too-long\n" in explained(ok("sign", MODELS).strip(), "bad")
+        signed = run("sign", MODELS)
+        assert "limits.expiry_seconds is 599" in signed.stderr
+        assert "\nRefused: expiry-too-long\n" in explained(signed.stdout.strip(), "bad")
 
     def test_an_unknown_application(self) -> None:
         initialise()
@@ -428,6 +464,28 @@ class TestCheck:
             'swproxy.toml: limits.head_byte: is not a key: did you mean "head_bytes"?',
             f"apps/chat.toml: headers.Authorization: {unset}",
         ]
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "[fd00::1]", "localhost", "gpu-box"])
+    def test_a_private_destination_is_a_fault_until_it_is_opened(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch, host: str
+    ) -> None:
+        known = {"gpu-box": [ip_address("10.0.0.7")], "localhost": [ip_address("127.0.0.1")]}
+        monkeypatch.setattr("swproxy.cli.resolver.resolve", lambda _: known)
+        said = ok("init", "--app", "chat", "--allow", f"http://{host}:8000/v1/*")
+        result = run("check")
+        assert (result.exit_code, result.stderr) == (2, "")
+        assert result.stdout.startswith("apps/chat.toml: allow[0]: ")
+        opening = re.search(r"add (.*) to upstream.private_networks\n", result.stdout)
+        assert opening
+        # Who has asked nobody does not know of names.
+        assert ("upstream.private_networks" in said) == (host != "gpu-box")
+        assert run("check", "--offline").exit_code == (0 if host == "gpu-box" else 2)
+        (directory / "swproxy.toml").write_text(f"upstream.private_networks = [{opening[1]}]\n")
+        assert "no fault" in ok("check")
+
+    def test_names_are_looked_up_as_the_system_does(self) -> None:
+        assert all(each.is_loopback for each in resolve(["localhost"])["localhost"])
+        assert resolve(["no-such-name.invalid"]) == {}
 
     def test_warnings_are_no_faults(self, directory: Path) -> None:
         initialise()

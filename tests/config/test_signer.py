@@ -2,7 +2,7 @@
 
 import pytest
 
-from swproxy.config.config import App, Config
+from swproxy.config.config import App, Config, Limits
 from swproxy.config.signer import choose, doubt, example_url, first_secret
 from swproxy.policy.destination import Pattern, parse_destination
 
@@ -38,8 +38,26 @@ def test_the_oldest_secret_signs() -> None:
     ],
 )
 def test_doubt(url: str, code: str | None) -> None:
-    refusal = doubt(ONE, url)
+    refusal = doubt(Config(), ONE, url, 60)
     assert (refusal.code if refusal else None) == code
+
+
+def test_a_longer_expiry_than_the_limit_is_doubted() -> None:
+    config = Config(limits=Limits(expiry_seconds=60))
+    assert doubt(config, ONE, "https://api.example/v1/models", 60) is None
+    refusal = doubt(config, ONE, "https://api.example/v1/models", 61)
+    assert refusal is not None
+    assert refusal.code == "expiry-too-long"
+    assert "61" in refusal.detail
+    assert "limits.expiry_seconds is 60" in refusal.detail
+
+
+@pytest.mark.parametrize("app", [TWO, None])
+def test_a_private_destination_is_doubted_and_the_key_named(app: App | None) -> None:
+    refusal = doubt(Config(), app, "http://10.1.2.3:8000/v1/x", 60)
+    assert refusal is not None
+    assert refusal.code == "destination-not-public"
+    assert '"10.1.2.3/32" to upstream.private_networks' in refusal.detail
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -204,11 +204,38 @@ NOT_PUBLIC = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("url", "allow"),
+    [("https://api.example/v2/x?q=1", ["https://api.example/v1/*"]), ("http://10.0.0.1/v2/x", "*")],
+    ids=["not allowed", "not public"],
+)
+async def test_a_refusal_after_the_signature_held_is_on_record(
+    url: str, allow: Sequence[str]
+) -> None:
+    async with proxy(app=allowing(*allow), upstream=NOTHING_OPEN) as swproxy:
+        assert (await ask(swproxy, url)).status == 403
+        (record,) = await swproxy.recorder.wait_for(1)
+    assert (record.app, record.path, record.outcome) == (APP_ID, "/v2/x", "refused")
+    assert record.origin == url.partition("/v2")[0]
+
+
+async def test_a_refusal_before_the_signature_held_says_nothing_of_its_claims() -> None:
+    async with proxy(upstream=NOTHING_OPEN) as swproxy:
+        client = await swproxy.connect()
+        target = swproxy.target("https://api.example/v2/x").decode()
+        await client.send(
+            f"POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode()
+        )
+        assert b"signature-mismatch" in (await client.read_response()).body
+        (record,) = await swproxy.recorder.wait_for(1)
+    assert (record.app, record.origin, record.path) == ("", "", "")
+
+
 async def test_a_name_or_literal_of_an_address_that_is_not_public_is_refused() -> None:
     names = {f"host{number}.test": [text] for number, text in enumerate(NOT_PUBLIC)}
     with resolving(names):
         async with proxy(upstream=NOTHING_OPEN) as swproxy:
-            wrong = {}
+            wrong, asked = {}, 0
             for name, (text,) in names.items():
                 literal = f"[{text}]" if ":" in text else text
                 for host in (name, literal):
@@ -218,6 +245,11 @@ async def test_a_name_or_literal_of_an_address_that_is_not_public_is_refused() -
                         wrong[host, text] = (answer.status, answer.body)
                     # The client learns that, not where the name leads.
                     assert text.encode() not in answer.body or host == literal or text == "::"
+                    # The operator learns that too, and which key opens it.
+                    asked += 1
+                    told = (await swproxy.recorder.wait_for(asked))[-1].for_operator
+                    assert f"{ip_address(text)} is not public" in told
+                    assert "upstream.private_networks" in told
             assert wrong == {}
 
 

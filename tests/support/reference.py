@@ -34,7 +34,7 @@ LOG_FIELDS: Mapping[str, str] = {
     "client": "The client's address, from X-Forwarded-For if a trusted proxy is in front.",
     "app": "The application, once its signature has held; else empty.",
     "method": "The request's method.",
-    "origin": "Scheme, host and port of the API, once the application may call it.",
+    "origin": "Scheme, host and port of the API, once the signature has held; else empty.",
     "path": "The path there, without its query, at most 1,024 characters of it.",
     "status": "What the client was answered; 0 if it left before.",
     "outcome": "How the request ended: see below.",
