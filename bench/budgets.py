@@ -258,4 +258,12 @@ BUDGETS: tuple[Budget, ...] = (
         _figure("import", "import swproxy", "trio_modules"),
         _constant(0),
     ),
+    Budget(
+        9,
+        "sign",
+        "a 2 KB chat request judged by six terms",
+        "us",
+        _figure("sign", "swproxy", "us_per_call", case="judge a 2 KB chat request, six terms"),
+        _constant(25),
+    ),
 )

@@ -35,7 +35,8 @@ class Vector:
     body: str | None
     signed_at: str
     url: str
-    signway_0_5_0: str
+    signway_0_5_0: str = ""
+    """whether it takes the URL, where that was tried"""
 
     @property
     def date(self) -> datetime:
@@ -45,7 +46,12 @@ class Vector:
         return f"{self.sdk.split()[0]}-{self.case}"
 
 
-VECTORS = [Vector(**fields) for fields in json.loads((DATA / "sdk_urls.json").read_text())]
+def _vectors(name: str) -> list[Vector]:
+    return [Vector(**fields) for fields in json.loads((DATA / name).read_text())]
+
+
+VECTORS = _vectors("sdk_urls.json")
+TERM_VECTORS = _vectors("term_urls.json")
 
 
 def target_of(url: str) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 from swproxy.sw1.body_terms import Range
 from swproxy.sw1.refusal import Refusal
 from swproxy.sw1.terms import LONGEST_BYTES, MARK, Bounds, Terms, read_pairs, read_terms
+from tests.support.sw1_cases import TERM_VECTORS, Vector, accepted, target_of, wire_headers
 
 URL = "https://api.example/v1/chat#sw1:"
 
@@ -261,6 +262,29 @@ def test_alternatives_that_cannot_be_meant(value: str, reason: str) -> None:
 def test_whole_bounds_reach_as_far_as_all_readers_do() -> None:
     [term] = terms("body.a=-9007199254740992..9007199254740992").body
     assert term.ranges == (Range(-(2**53), 2**53, whole=True),)
+
+
+@pytest.mark.parametrize("vector", TERM_VECTORS, ids=str)
+def test_the_published_clients_keep_terms_byte_for_byte(vector: Vector) -> None:
+    body = (vector.body or "").encode()
+    sent = wire_headers(vector.headers, None if vector.body is None else body)
+    claims = accepted(target_of(vector.url), vector.method, sent, body)
+    assert claims is not None
+    assert claims.proxy_url == vector.proxy_url
+    assert claims.terms == read_terms(vector.proxy_url)
+    assert claims.terms is not None
+
+
+def test_three_clients_made_terms() -> None:
+    assert len({vector.sdk for vector in TERM_VECTORS}) == 3
+    escapes = next(vector for vector in TERM_VECTORS if "escapes" in vector.case)
+    found = read_terms(escapes.proxy_url)
+    assert found is not None
+    assert found.user == "a+b@cé"
+    assert found.tags == (("page", "it's (new)!"),)
+    assert found.body[1].path == ("a.b", "0")
+    assert found.body[1].texts == {"x,y"}
+    assert found.body[2].text == "Be kind\n100%~$;:@/?"
 
 
 def test_what_is_read_is_not_changed_by_what_was_read_before() -> None:
