@@ -66,11 +66,21 @@ def main(ctx: click.Context) -> None:
     epilog=example("swproxy demo --port 8080"),
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True)
-def demo(port: int) -> None:
-    """Show it at work: a page, swproxy and a stand-in model, on this machine alone."""
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address for the page, signing and swproxy; 0.0.0.0 lets other machines in.",
+)
+def demo(port: int, host: str) -> None:
+    """Show it at work: a page, swproxy and a stand-in model, on this machine alone.
+
+    All of it is behind one port. From another machine, ssh -L brings it to yours: the line to
+    type is printed.
+    """
     from swproxy.demo.main import run
 
-    sys.exit(run(port))
+    sys.exit(run(port, host))
 
 
 @main.command(

@@ -1,9 +1,11 @@
 """The page's backend: it serves the page and signs URLs for it, as your own backend would.
 
-The part to copy is `Backend._sign`, a few lines; the rest is a static file server.
+The part to copy is `Backend._sign`, a few lines; the rest is a static file server, and stands in
+for the web server that lets page and swproxy share a port.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,9 +16,16 @@ import trio
 from swproxy import sign_url
 from swproxy.demo.web import Exchange, converse
 
-__all__ = ["EXPIRY_SECONDS", "Backend"]
+__all__ = ["EXPIRY_SECONDS", "Backend", "swproxy_url_for"]
 
 EXPIRY_SECONDS = 60
+PREFIX = "/sw"
+"""Where, on the page's port, swproxy is reached."""
+
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]{1,5})?")
+_OTHER_NAME = {"localhost": "127.0.0.1", "127.0.0.1": "localhost"}
+"""A page that came under one of them calls swproxy by the other: of another origin, it has to ask
+for permission by CORS, as most pages have to."""
 
 PAGE = Path(__file__).with_name("page")
 FILES: Mapping[str, tuple[str, str]] = {
@@ -29,12 +38,15 @@ FILES: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What a backend has to know to sign: an application's id and secret, and two addresses."""
+    """What a backend has to know to sign: an application's id and secret, and two addresses.
+
+    `swproxy` connects to swproxy, for what pages send to PREFIX.
+    """
 
     app_id: str
     secret: str = field(repr=False)
-    swproxy_url: str
     model_url: str
+    swproxy: Callable[[], Awaitable[trio.abc.Stream]]
 
     async def serve(
         self,
@@ -47,46 +59,64 @@ class Backend:
             partial(converse, handle=self._handle), listeners, task_status=task_status
         )
 
-    def _sign(self, method: str, endpoint: str) -> str:
-        return sign_url(
-            self.app_id, self.secret, self.swproxy_url, endpoint, EXPIRY_SECONDS, method
-        )
+    def _sign(self, swproxy_url: str, method: str, endpoint: str) -> str:
+        return sign_url(self.app_id, self.secret, swproxy_url, endpoint, EXPIRY_SECONDS, method)
 
     async def _handle(self, exchange: Exchange) -> None:
         method, path = exchange.request.method, exchange.request.path
-        if path == "/sign" and method == "POST":
+        if path.startswith(f"{PREFIX}/"):
+            await exchange.hand_over(await self.swproxy())
+            return
+        swproxy_url = swproxy_url_for(exchange.request.headers.get("host", ""))
+        if swproxy_url is None:
+            await exchange.answer(400, "text/plain; charset=utf-8", b"That is no Host.\n")
+        elif path == "/sign" and method == "POST":
             # A real backend first asks who is calling, and whether that user may.
-            url = self._sign("POST", f"{self.model_url}/v1/chat/completions")
+            url = self._sign(swproxy_url, "POST", f"{self.model_url}/v1/chat/completions")
             await exchange.answer_json(200, {"url": url})
         elif path == "/sign-realtime" and method == "POST":
-            url = self._sign("GET", f"{_websocket(self.model_url)}/v1/realtime")
+            url = self._sign(swproxy_url, "GET", f"{_websocket(self.model_url)}/v1/realtime")
             await exchange.answer_json(200, {"url": _websocket(url)})
         elif path in FILES and method in ("GET", "HEAD"):
             name, content_type = FILES[path]
             body = (PAGE / name).read_bytes()
-            await exchange.answer(200, content_type, body, self._page_headers())
+            await exchange.answer(200, content_type, body, _page_headers(swproxy_url))
         else:
             await exchange.answer(404, "text/plain; charset=utf-8", b"There is nothing here.\n")
 
-    def _page_headers(self) -> list[tuple[str, str]]:
-        policy = {
-            "default-src": "'none'",
-            "script-src": "'self'",
-            "style-src": "'self'",
-            "img-src": "'self'",
-            # The page's own backend, and swproxy: nowhere else can a script of this page talk to.
-            "connect-src": f"'self' {self.swproxy_url} {_websocket(self.swproxy_url)}",
-            "base-uri": "'none'",
-            "form-action": "'none'",
-            "frame-ancestors": "'none'",
-            "require-trusted-types-for": "'script'",
-        }
-        return [
-            ("Cache-Control", "no-cache"),
-            ("Content-Security-Policy", "; ".join(f"{k} {v}" for k, v in policy.items())),
-            ("Referrer-Policy", "no-referrer"),
-            ("X-Content-Type-Options", "nosniff"),
-        ]
+
+def swproxy_url_for(host: str) -> str | None:
+    """Return where a page that was opened at `host` reaches swproxy; None if it is no host.
+
+    It may have come through a tunnel, by any name and port; whatever leads to the page leads there.
+    """
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return None
+    name = found["name"].lower()
+    return f"http://{_OTHER_NAME.get(name, name)}{found['port'] or ''}{PREFIX}"
+
+
+def _page_headers(swproxy_url: str) -> list[tuple[str, str]]:
+    origin = swproxy_url.removesuffix(PREFIX)
+    policy = {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self'",
+        # The page's own backend, and swproxy: nowhere else can a script of this page talk to.
+        "connect-src": f"'self' {origin} {_websocket(origin)}",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+        "require-trusted-types-for": "'script'",
+    }
+    return [
+        ("Cache-Control", "no-cache"),
+        ("Content-Security-Policy", "; ".join(f"{k} {v}" for k, v in policy.items())),
+        ("Referrer-Policy", "no-referrer"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
 
 
 def _websocket(url: str) -> str:

@@ -1,10 +1,11 @@
 """A small HTTP/1.1 server for the parties around swproxy in the demo: the model and the backend.
 
 It knows what those two need and no more: whole requests in, whole or growing answers out, one
-connection after another request. It listens on loopback only and is no example of how to face
-the internet; that is what swproxy itself is for.
+connection after another request; and it can hand a connection over to another server. It is no
+example of how to face the internet; that is what swproxy itself is for.
 """
 
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,16 @@ IDLE_SECONDS = 75.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request; header names are lower-case, a repeated header's last value counts."""
+    """A whole request; header names are lower-case, a repeated header's last value counts.
+
+    `head` is its beginning as it came, for whoever passes it on.
+    """
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
+    head: bytes = b""
 
 
 class Exchange:
@@ -88,12 +93,36 @@ class Exchange:
         await self._stream.send_all(self._connection.send(head))
         return self._stream, bytes(self._connection.trailing_data[0])
 
+    async def hand_over(self, other: trio.abc.Stream) -> None:
+        """Send the request to another server, and be a pipe to it until one side ends.
+
+        The other server has to end its connection with its answer: the request that follows may
+        not be for it.
+        """
+        body = self.request.body
+        if "transfer-encoding" in self.request.headers:
+            body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            body += b"0\r\n\r\n"
+        async with other, trio.open_nursery() as nursery:
+            early = bytes(self._connection.trailing_data[0])
+            await other.send_all(self.request.head + body + early)
+            nursery.start_soon(_pipe, self._stream, other, nursery.cancel_scope)
+            nursery.start_soon(_pipe, other, self._stream, nursery.cancel_scope)
+
     async def finish(self) -> None:
         """End the body."""
         await self._stream.send_all(self._connection.send(h11.EndOfMessage()))
 
 
 Handler = Callable[[Exchange], Awaitable[None]]
+
+
+async def _pipe(source: trio.abc.Stream, sink: trio.abc.Stream, both: trio.CancelScope) -> None:
+    """Pass bytes on until there are no more; then end `both` directions."""
+    with contextlib.suppress(trio.BrokenResourceError):
+        async for data in source:
+            await sink.send_all(data)
+    both.cancel()
 
 
 async def converse(stream: trio.abc.Stream, handle: Handler) -> None:
@@ -134,7 +163,14 @@ async def _receive(connection: h11.Connection, stream: trio.abc.Stream) -> Reque
                     path=head.target.decode("ascii").partition("?")[0],
                     headers={k.decode("ascii"): v.decode("latin-1") for k, v in head.headers},
                     body=bytes(body),
+                    head=_written(head),
                 )
             else:
                 return None
     return None
+
+
+def _written(request: h11.Request) -> bytes:
+    """Return a request's head as it came."""
+    fields = b"".join([b"%b: %b\r\n" % field for field in request.headers.raw_items()])
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, request.target, fields)

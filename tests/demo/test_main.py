@@ -19,14 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swproxy.demo.answers import compose, tokens
-from swproxy.demo.backend import EXPIRY_SECONDS, FILES, Backend
+from swproxy.demo.backend import EXPIRY_SECONDS, FILES, Backend, swproxy_url_for
+from swproxy.demo.main import Running, main
 from swproxy.demo.model import CA_FILE, CERTIFICATE, MODEL_NAME, Model
 from swproxy.sw1.claims import parse_target
 from swproxy.sw1.verify import Verification
 
 KEY = "sk-demo-canary"
 SECRET = "signing-canary"
-BACKEND = Backend("demo", SECRET, "http://127.0.0.1:1234", "https://127.0.0.1:5678")
+BACKEND = Backend("demo", SECRET, "https://127.0.0.1:5678", swproxy=trio.sleep_forever)
 
 
 class Called:
@@ -40,9 +41,15 @@ class Called:
         self.reports: list[str] = []
 
     async def __call__(
-        self, method: str, path: str, body: object = None, key: str | None = KEY
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        key: str | None = KEY,
+        **more: str,
     ) -> httpcore.Response:
         headers: dict[bytes | str, bytes | str] = {"Content-Type": "application/json"}
+        headers.update(more)
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -221,11 +228,11 @@ def test_the_certificates_are_good_for_loopback_only_and_for_long() -> None:
 
 async def test_the_backend_serves_a_page_that_trusts_nobody_else(backend: Called) -> None:
     for path, (_, content_type) in FILES.items():
-        response = await backend("GET", path)
+        response = await backend("GET", path, Host="127.0.0.1:1234")
         assert (response.status, header(response, b"content-type")) == (200, content_type)
         policy = header(response, b"content-security-policy")
         assert "default-src 'none'" in policy
-        assert "connect-src 'self' http://127.0.0.1:1234 ws://127.0.0.1:1234;" in policy
+        assert "connect-src 'self' http://localhost:1234 ws://localhost:1234;" in policy
         assert "unsafe" not in policy
         assert SECRET.encode() not in response.content
         head = await backend("HEAD", path)
@@ -234,15 +241,16 @@ async def test_the_backend_serves_a_page_that_trusts_nobody_else(backend: Called
 
 
 async def test_the_backend_signs_for_one_endpoint_and_a_minute(backend: Called) -> None:
-    response = await backend("POST", "/sign")
+    response = await backend("POST", "/sign", Host="127.0.0.1:1234")
     assert header(response, b"cache-control") == "no-store"
     url = json.loads(response.content)["url"]
     assert SECRET not in url
-    prefix = "http://127.0.0.1:1234"
-    assert url.startswith(prefix + "/?")
+    prefix = "http://localhost:1234"
+    assert url.startswith(prefix + "/sw/?")
     claims = parse_target(url.removeprefix(prefix).encode())
     assert claims.proxy_url == "https://127.0.0.1:5678/v1/chat/completions"
     assert (claims.expires, EXPIRY_SECONDS) == (60, 60)
+    assert claims.path == b"/sw/"
     assert Verification(claims, b"POST", [], [SECRET]).accept()
     assert not Verification(claims, b"GET", [], [SECRET]).accept()
 
@@ -251,6 +259,62 @@ async def test_the_backend_signs_for_one_endpoint_and_a_minute(backend: Called) 
 async def test_the_backend_knows_nothing_else(backend: Called, method: str, path: str) -> None:
     response = await backend(method, path)
     assert response.status == 404
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1:3000", "http://localhost:3000/sw"),
+        ("LOCALHOST:3000", "http://127.0.0.1:3000/sw"),
+        ("localhost", "http://127.0.0.1/sw"),
+        ("build-7.example:80", "http://build-7.example:80/sw"),
+        ("[::1]:3000", "http://[::1]:3000/sw"),
+        ("a; script-src *", None),
+        ("user@localhost", None),
+        ("", None),
+    ],
+)
+def test_a_page_calls_swproxy_where_it_came_from_itself(host: str, url: str | None) -> None:
+    assert swproxy_url_for(host) == url
+
+
+async def test_a_host_that_is_none_is_refused(backend: Called) -> None:
+    for method, path in (("GET", "/"), ("POST", "/sign")):
+        response = await backend(method, path, Host="a; script-src *")
+        assert response.status == 400
+
+
+async def test_one_port_is_enough_and_may_be_forwarded(nursery: trio.Nursery) -> None:
+    running: Running = await nursery.start(partial(main, 0, pace=trio.lowlevel.checkpoint))
+    port = int(running.page_url.rpartition(":")[2])
+
+    async def forward(near: trio.SocketStream) -> None:
+        far = await trio.open_tcp_stream("127.0.0.1", port)
+        async with near, far, trio.open_nursery() as both:
+            both.start_soon(copy, near, far, both.cancel_scope)
+            both.start_soon(copy, far, near, both.cancel_scope)
+
+    async def copy(
+        source: trio.SocketStream, sink: trio.SocketStream, end: trio.CancelScope
+    ) -> None:
+        async for data in source:
+            await sink.send_all(data)
+        end.cancel()
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    elsewhere = f"http://localhost:{listeners[0].socket.getsockname()[1]}"
+    await nursery.start(trio.serve_listeners, forward, listeners)
+    async with httpcore.AsyncConnectionPool() as pool:
+        page = await pool.request("GET", elsewhere)
+        assert page.status == 200
+        for _ in range(3):  # over connections that are kept, and over those that are not
+            signed = json.loads((await pool.request("POST", f"{elsewhere}/sign")).content)["url"]
+            prefix = f"{elsewhere.replace('localhost', '127.0.0.1')}/sw/?"
+            assert signed.startswith(prefix)
+            signed = f"{elsewhere}/sw/?{signed.removeprefix(prefix)}"
+            answer = await pool.request("POST", signed, content=json.dumps(chat()).encode())
+            assert answer.status == 200, answer.content
+            assert json.loads(answer.content)["object"] == "chat.completion"
 
 
 def start(port: int) -> subprocess.Popen[str]:
@@ -268,6 +332,9 @@ def test_the_program_ends_quietly_in_the_middle_of_an_answer(end: signal.Signals
     with start(0) as process, httpcore.ConnectionPool() as pool:
         assert process.stdout
         page = process.stdout.readline().split()[-1]
+        tunnel = process.stdout.readline().split()
+        port = page.rpartition(":")[2]
+        assert tunnel[-4:-1] == ["ssh", "-NL", f"{port}:127.0.0.1:{port}"]
         url = json.loads(pool.request("POST", f"{page}/sign").content)["url"]
         body = json.dumps(chat("What happened?", stream=True)).encode()
         with pool.stream("POST", url, content=body) as answer:

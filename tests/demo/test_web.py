@@ -82,4 +82,25 @@ async def test_the_request_is_read_as_sent() -> None:
         nursery.start_soon(converse, theirs, note)
         await ours.send_all(b"GET /a?b HTTP/1.1\r\nHost: x\r\nX-Y: z\r\n\r\n")
         assert (await ours.receive_some()).startswith(b"HTTP/1.1 200 ")
-    assert seen == [Request("GET", "/a", {"host": "x", "x-y": "z"}, b"")]
+    head = b"GET /a?b HTTP/1.1\r\nHost: x\r\nX-Y: z\r\n\r\n"
+    assert seen == [Request("GET", "/a", {"host": "x", "x-y": "z"}, b"", head)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"Content-Length: 3\r\n\r\none", b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n"],
+)
+async def test_a_connection_is_handed_over_with_its_request(body: bytes) -> None:
+    near, front = memory_stream_pair()
+    back, far = memory_stream_pair()
+    request = b"POST /sw/?a=%20b HTTP/1.1\r\nHost: x\r\nX-UP: y\r\n" + body
+    async with trio.open_nursery() as nursery, near, far:
+        nursery.start_soon(converse, front, lambda exchange: exchange.hand_over(back))
+        await near.send_all(request)
+        assert await far.receive_some() == request
+        await far.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        assert (await near.receive_some()).startswith(b"HTTP/1.1 101 ")
+        await near.send_all(b"whatever")
+        assert await far.receive_some() == b"whatever"
+        await far.send_eof()
+        assert await near.receive_some() == b""

@@ -170,7 +170,7 @@ function showProblem(error) {
 }
 
 function showSignedUrl(url, changed) {
-  const rows = [["sent to", url.origin]];
+  const rows = [["sent to", url.origin + url.pathname]];
   for (const [name, value] of url.searchParams) rows.push([name, value]);
   $("signed").replaceChildren(
     ...rows.map(([name, value]) => {
