@@ -9,6 +9,7 @@ here follows one framing of RFC 9112 section 6, fed with whatever pieces the soc
     body.excess                 the bytes of that piece that came after it: the next request from a
                                 client, a reason to trust the connection no more from an upstream
     body.eof()                  the peer closed; raises unless that is a proper end
+    body.tap = take             hand the payload in each piece to `take` as well, in bytes to keep
 
 `ChunkedBody` forwards the chunks as they came, or their payload alone (`payload_only`: a client
 that speaks HTTP/1.0, an upload that is framed anew). Trailers are read, checked, counted and
@@ -22,6 +23,7 @@ connection is closed and the object is dropped.
 """
 
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "ChunkedBody",
     "ContentLengthBody",
     "FramingError",
+    "PayloadBody",
+    "Tap",
     "UntilCloseBody",
 ]
 
@@ -84,12 +88,23 @@ class Body(Protocol):
         """Take the peer's end of stream; raise FramingError unless the body may end there."""
 
 
+Tap = Callable[[bytes], object]
+"""Who is told of payload that goes by. It must not fail."""
+
+
+class PayloadBody(Body, Protocol):
+    """A message's body, whose payload can be listened to."""
+
+    tap: Tap | None
+
+
 class ContentLengthBody:
     """A body of a length known beforehand (RFC 9112 section 6.2); 0 for a message without one."""
 
-    __slots__ = ("_remaining", "announced", "ended", "excess")
+    __slots__ = ("_remaining", "announced", "ended", "excess", "tap")
 
     def __init__(self, length: int) -> None:
+        self.tap: Tap | None = None
         self.announced = length
         self._remaining = length
         self.ended = length == 0
@@ -104,6 +119,8 @@ class ContentLengthBody:
             size = self._remaining
         self._remaining -= size
         self.ended = not self._remaining
+        if self.tap is not None:
+            self.tap(bytes(data))
         return data
 
     def eof(self) -> None:
@@ -115,14 +132,17 @@ class ContentLengthBody:
 class UntilCloseBody:
     """A body that ends where the connection does (RFC 9112 section 6.3, rule 8)."""
 
-    __slots__ = ("ended", "excess")
+    __slots__ = ("ended", "excess", "tap")
 
     def __init__(self) -> None:
+        self.tap: Tap | None = None
         self.ended = False
         self.excess = b""
 
     def feed(self, data: bytes | memoryview) -> bytes | memoryview:
         """Return all of `data`."""
+        if self.tap is not None:
+            self.tap(bytes(data))
         return data
 
     def eof(self) -> None:
@@ -150,9 +170,11 @@ class ChunkedBody:
         "_trailers",
         "ended",
         "excess",
+        "tap",
     )
 
     def __init__(self, *, payload_only: bool = False, strict: bool = False) -> None:
+        self.tap: Tap | None = None
         self.ended = False
         self.excess = b""
         self._payload_only = payload_only
@@ -175,7 +197,10 @@ class ChunkedBody:
             piece, self._line = self._line + piece, b""
         payload: list[bytes] = []
         position = self._follow(piece, payload) if self._trailers is None else 0
-        part = b"".join(payload) if self._payload_only else piece[held:position]
+        data = b"".join(payload)
+        if data and self.tap is not None:
+            self.tap(data)
+        part = data if self._payload_only else piece[held:position]
         if self._trailers is None:
             return part
         self._read_trailers(piece, position)
@@ -187,6 +212,8 @@ class ChunkedBody:
             return False
         if self._trailers is not None:
             return False
+        tap = self.tap
+        tapped: list[bytes] = []
         position = payload = 0
         while match := _PLAIN_SIZE.match(piece, position):
             size = int(match[1], 16)
@@ -194,18 +221,23 @@ class ChunkedBody:
             position = match.end() + size + 2
             if not size or piece[position - 2 : position] != b"\r\n":
                 return False
+            if tap is not None:
+                tapped.append(piece[match.end() : position - 2])
             if position == len(piece):
                 self._payload += payload
+                if tap is not None:
+                    tap(b"".join(tapped))
                 return True
         return False
 
     def _follow(self, piece: bytes, payload: list[bytes]) -> int:
         """Follow chunks to the end of the piece, or of the last chunk's line; return where."""
         position, size = 0, len(piece)
+        wanted = self._payload_only or self.tap is not None
         while position < size and self._trailers is None:
             if self._remaining:
                 step = min(self._remaining, size - position)
-                if self._payload_only:
+                if wanted:
                     payload.append(piece[position : position + step])
                 self._remaining -= step
                 self._payload += step
@@ -224,6 +256,11 @@ class ChunkedBody:
                 return size
             position = end + 2
         return position
+
+    @property
+    def between_chunks(self) -> bool:
+        """Tell whether a chunk may be put in here."""
+        return self._trailers is None and not (self._remaining or self._footer or self._line)
 
     @property
     def announced(self) -> int:

@@ -11,7 +11,7 @@ from typing import TypeGuard
 import h11
 import httpcore
 
-from swproxy.http.framing import Body, ChunkedBody, ContentLengthBody, UntilCloseBody
+from swproxy.http.framing import ChunkedBody, ContentLengthBody, PayloadBody, UntilCloseBody
 from swproxy.net.failure import UpstreamFailure
 from swproxy.net.pool import UpstreamConnection
 
@@ -72,7 +72,7 @@ class ResponseHead:
                 self.keep_alive = False
         if chunked and (self.content_length is not None or response.http_version != b"1.1"):
             raise _malformed("frames its answer in two ways")
-        self.body: Body
+        self.body: PayloadBody
         if method == b"HEAD" or self.status in (204, 304):
             self.body = ContentLengthBody(0)
             # A length announced for a body that can't be there: whatever comes next is in doubt.
