@@ -66,6 +66,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "SW_ID": "The application to sign or explain as, together with SW_SECRET.",
     "SW_SECRET": "Its secret.",
     "SW_HOST": "The proxy's public address, for `sign`; the same as its `--host`.",
+    "SSH_CONNECTION": "Set by sshd: the address to name in the `ssh -L` line that `demo` prints.",
     "NO_COLOR": "Set to anything: no colours on a terminal.",
     "CREDENTIALS_DIRECTORY": "Set by systemd: where `${file:PATH}` looks for a relative path.",
     "LISTEN_PID": "Set by systemd: the process that the sockets are for.",
