@@ -20,7 +20,6 @@ import click
 from swproxy import __version__
 from swproxy.cli.apps import app
 from swproxy.cli.options import (
-    DEFAULT_CONFIG,
     VERBATIM,
     add_headers_option,
     allow_option,
@@ -30,6 +29,7 @@ from swproxy.cli.options import (
     request_options,
 )
 from swproxy.cli.terminal import Commands, print_faults, print_report, print_secret
+from swproxy.config import DEFAULT_CONFIG
 from swproxy.sw1.claims import EXPIRY_SECONDS
 from swproxy.sw1.sign import sign_url
 
@@ -109,10 +109,10 @@ def init(
 
     if headers and not allow:
         raise click.UsageError("--header needs --allow, which says who may see the header.")
-    url = signer.example_url(allow[0]) if allow else "https://api.openai.com/v1/models"
     if not allow:
         allow = ["https://api.openai.com/v1/*"]
         headers = [("Authorization", "Bearer ${OPENAI_API_KEY}")]
+    url = signer.example_url(allow[0])
     app_id, secret = app_id or applications.fresh_id(), applications.fresh_secret()
     table = applications.new_table(secret, allow, headers)
     file = store.initialise(config, app_id, table)

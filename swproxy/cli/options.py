@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from swproxy.config import DEFAULT_CONFIG
 from swproxy.config.faults import ConfigError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 __all__ = [
-    "DEFAULT_CONFIG",
     "VERBATIM",
     "add_headers_option",
     "allow_option",
@@ -28,8 +28,6 @@ __all__ = [
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-DEFAULT_CONFIG = "swproxy.toml"
 
 VERBATIM = "\b\n"
 """click wraps help texts, but not a paragraph that begins with this mark."""

@@ -6,3 +6,8 @@ The room knows no request that is being served and no event loop, and only `load
 configuration. Begin with `config`, the values that the rest of the house is given, then `assembly`,
 which makes them out of TOML's tables.
 """
+
+__all__ = ["DEFAULT_CONFIG"]
+
+DEFAULT_CONFIG = "swproxy.toml"
+"""Where every command looks for a configuration that is not named: in the current directory."""

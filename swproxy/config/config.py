@@ -107,8 +107,9 @@ class Server(Section):
     )
     log_format: LogFormat = Field(
         default="auto",
-        description='"json", one object a line for a collector; "console", for people; "auto":'
-        " console on a terminal and json elsewhere.",
+        description='"json", one object a line for a collector; "logfmt", the same as key=value,'
+        ' for people as well; "console", for people alone; "auto": console on a terminal, logfmt in'
+        " systemd's journal and json elsewhere.",
     )
     trusted_proxies: Networks = Field(
         default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),

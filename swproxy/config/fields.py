@@ -95,14 +95,14 @@ def _workers(value: object) -> object:
     return value
 
 
-_LogFormats = Literal["auto", "json", "console"]
+_LogFormats = Literal["auto", "json", "logfmt", "console"]
 _LOG_FORMATS = get_args(_LogFormats)
 
 
 def _log_format(value: object) -> object:
     if value not in _LOG_FORMATS:
         got = "another word" if isinstance(value, str) else kind(value)
-        raise ValueError(f'expects "auto", "json" or "console", got {got}')
+        raise ValueError(f'expects "auto", "json", "logfmt" or "console", got {got}')
     return value
 
 

@@ -62,4 +62,6 @@ def example_url(pattern: str) -> str:
     """Return a URL that an `allow` pattern covers, to try it with."""
     if pattern == "*":
         return "https://example.com/"
-    return pattern.replace("://*.", "://www.", 1).removesuffix("*")
+    url = pattern.replace("://*.", "://www.", 1).removesuffix("*")
+    # Whatever speaks OpenAI's protocol lists its models; it has nothing to say at /v1/ itself.
+    return f"{url}models" if pattern.endswith("/v1/*") else url

@@ -65,6 +65,7 @@ class Control:
         self._log = log
         self._notifier = notifier
         self._failed = ""
+        self._told = False
 
     async def obey(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
         """Obey signals until cancelled; cancel `scope` when everything has to end now."""
@@ -89,14 +90,25 @@ class Control:
             await self._controlled.turn()
             self._notifier.alive()
             self._notifier.status(self._status())
+            if self._controlled.draining:
+                self._tell_how_to_end()
             await trio.sleep(pause)
 
     def _drain(self, scope: trio.CancelScope) -> None:
         seconds = self._config.server.drain_seconds
         self._notifier.stopping()
         self._controlled.drain()
-        self._log.event("info", "draining", streams=self._streams(), seconds=seconds)
+        streams = self._streams()
+        self._log.event("info", "draining", streams=streams, seconds=seconds)
+        if streams:
+            self._tell_how_to_end()
         scope.deadline = trio.current_time() + seconds
+
+    def _tell_how_to_end(self) -> None:
+        """Tell whoever pressed Ctrl-C and waits why, once."""
+        if not self._told:
+            self._told = True
+            self._log.say("Waiting for answers under way; a second Ctrl-C ends them at once.")
 
     async def _reload(self) -> None:
         if self._controlled.draining:

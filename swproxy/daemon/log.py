@@ -1,33 +1,27 @@
 """What the log says: one line a request, and one for each event in the life of the daemon.
 
-JSON objects for collectors, one a line; aligned text for a person at a terminal. Under systemd's
-journal each line begins with its priority (sd-daemon(3)), which the journal takes off again.
+Text for a person at a terminal; `key=value` words in systemd's journal, which people read as well
+as programs; JSON objects elsewhere, for collectors. In the journal each line begins with its
+priority (sd-daemon(3)), which the journal takes off again.
 
 Nothing here ever sees a query, a header, a secret or a signature: a `Record` holds none, and of an
 exception only its type and the places in our own source are written, never its message.
 """
 
-import json
 import os
 import time
 import traceback
 from collections.abc import Mapping
-from typing import Literal
 
 from swproxy.config.config import Server
+from swproxy.daemon.formats import CONSOLE, JSON, LOGFMT, Level
 from swproxy.daemon.lines import LineWriter
 from swproxy.proxy.record import Record
 
 __all__ = ["Log", "under_journal"]
 
-Level = Literal["info", "warning", "error"]
-
 _PRIORITY = {"info": "<6>", "warning": "<4>", "error": "<3>"}
-_MOST_PATH = 1024
-"""Characters of a path that are logged; with all the rest a line stays below `ATOMIC_BYTES`."""
-
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
-_text = json.encoder.encode_basestring_ascii
+_FORMATS = {"json": JSON, "logfmt": LOGFMT, "console": CONSOLE}
 
 
 def under_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
@@ -47,8 +41,9 @@ class Log:
         self.writer = LineWriter(descriptor, dropped_line=self._dropped_line)
         self._name: dict[str, object] = {"worker": name} if name else {}
         self._terminal = os.isatty(descriptor)
-        prefixed = under_journal(descriptor, os.environ)
-        self._prefix: Mapping[str, str] = _PRIORITY if prefixed else dict.fromkeys(_PRIORITY, "")
+        self._in_journal = under_journal(descriptor, os.environ)
+        priority = _PRIORITY if self._in_journal else dict.fromkeys(_PRIORITY, "")
+        self._prefix: Mapping[str, str] = priority
         self._second = 0
         self._clock = ""
         self.configure(server)
@@ -56,9 +51,9 @@ class Log:
     def configure(self, server: Server) -> None:
         """Follow `server`: whether requests are logged, and in which form."""
         self._requests = server.access_log
-        self._console = server.log_format == "console" or (
-            server.log_format == "auto" and self._terminal
-        )
+        by_place = CONSOLE if self._terminal else LOGFMT if self._in_journal else JSON
+        self._format = _FORMATS.get(server.log_format, by_place)
+        self._person = self._terminal and self._format is CONSOLE
 
     def event(self, level: Level, event: str, /, **fields: object) -> None:
         """Log that something happened; `fields` say more."""
@@ -70,8 +65,7 @@ class Log:
     def ended(self, record: Record) -> None:
         """Log a request."""
         if self._requests:
-            line = self._request_console(record) if self._console else self._request_json(record)
-            self.writer.write(self._prefix["info"] + line)
+            self.writer.write(self._prefix["info"] + self._format.request(record, self._now()))
 
     def crashed(self, error: BaseException) -> None:
         """Log where the program failed, without the message, which may hold anything."""
@@ -81,7 +75,15 @@ class Log:
         """Write what is left."""
         self.writer.close()
 
+    def say(self, text: str) -> None:
+        """Tell a person who sits before the terminal; nobody else hears of it."""
+        if self._person:
+            for line in text.splitlines():
+                self.writer.write(line)
+
     def _now(self) -> str:
+        if self._in_journal and self._format is LOGFMT:
+            return ""
         now = time.time()
         second = int(now)
         if second != self._second:
@@ -93,60 +95,8 @@ class Log:
         return self._event_line("warning", "log-lines-dropped", {"count": count})
 
     def _event_line(self, level: Level, event: str, fields: Mapping[str, object]) -> str:
-        prefix = self._prefix[level]
-        if not self._console:
-            whole = {"time": self._now(), "level": level, "event": event, **self._name, **fields}
-            return prefix + _encode(whole)
-        words = [self._now()[11:19], level.upper() if level != "info" else "", event]
-        words += [f"{key}={_plain(value)}" for key, value in {**self._name, **fields}.items()]
-        return prefix + " ".join(filter(None, words))
-
-    def _request_json(self, record: Record) -> str:
-        # Written out by hand, at a third of what an encoder takes: this is done for every request.
-        # Ids, codes, outcomes and times are ours and hold nothing that JSON would have to escape.
-        first = record.first_byte
-        since = "null" if first is None else f"{first - record.started:.6f}"
-        line = (
-            f'{{"time":"{self._now()}","level":"info","event":"request",'
-            f'"request_id":"{record.request_id}","client":"{record.client}",'
-            f'"app":{_text(record.app)},"method":{_text(record.method)},'
-            f'"origin":{_text(record.origin)},"path":{_text(_short(record.path))},'
-            f'"status":{record.status},"outcome":"{record.outcome}","bytes_up":{record.bytes_up},'
-            f'"bytes_down":{record.bytes_down},"time_to_first_byte":{since},'
-            f'"duration":{record.ended - record.started:.6f}'
-        )
-        if record.code:
-            line += f',"code":"{record.code}"'
-        if record.outcome == "upstream-failed":
-            line += f',"detail":{_text(record.detail)}'
-        return line + "}"
-
-    def _request_console(self, record: Record) -> str:
-        first = record.first_byte
-        words = [
-            self._now()[11:19],
-            str(record.status),
-            record.method or "-",
-            (record.origin + _short(record.path)) or "-",
-            record.app and f"app={record.app}",
-            f"up={record.bytes_up} down={record.bytes_down}",
-            "" if first is None else f"first={first - record.started:.3f}s",
-            f"took={record.ended - record.started:.3f}s",
-            record.client and f"client={record.client}",
-            "" if record.outcome == "complete" else record.outcome,
-            record.code,
-            record.detail if record.outcome == "upstream-failed" else "",
-        ]
-        return " ".join(filter(None, words))
-
-
-def _short(path: str) -> str:
-    return path if len(path) <= _MOST_PATH else path[:_MOST_PATH] + "..."
-
-
-def _plain(value: object) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if text.isprintable() and " " not in text else json.dumps(text)
+        whole = {**self._name, **fields}
+        return self._prefix[level] + self._format.event(level, event, whole, self._now())
 
 
 def _places(error: BaseException) -> list[str]:

@@ -10,10 +10,12 @@ from typing import Any
 
 import trio
 
+from swproxy import __version__
 from swproxy.config.config import Config
 from swproxy.config.faults import ConfigError
 from swproxy.config.loader import inspect
 from swproxy.daemon import activation, notify
+from swproxy.daemon.banner import banner
 from swproxy.daemon.control import Control, log_warnings
 from swproxy.daemon.descriptors import raise_descriptor_limit
 from swproxy.daemon.listeners import Listener, close_listeners, open_listeners
@@ -60,6 +62,7 @@ def run(config_path: Path) -> int:
     for name in (*activation.VARIABLES, *notify.VARIABLES):
         os.environ.pop(name, None)
     log = Log(config.server)
+    log.say(banner(config_path, config, sockets.public, sockets.admin, __version__))
     log_warnings(log, found)
     _check_descriptors(config, log)
     try:

@@ -71,7 +71,8 @@ def test_workers_refused(value: object, reason: str) -> None:
 
 
 def test_log_format() -> None:
-    assert TypeAdapter(LogFormat).validate_python("json") == "json"
+    for known in ("auto", "json", "logfmt", "console"):
+        assert TypeAdapter(LogFormat).validate_python(known) == known
     assert "got another word" in refusal(LogFormat, "xml")
     assert "got a list" in refusal(LogFormat, [])
 

@@ -101,6 +101,36 @@ def test_a_person_gets_a_line_to_read(file: IO[bytes]) -> None:
     assert event.partition(" ")[2] == 'WARNING restart-needed key=a,b why="it is so"'
 
 
+def test_logfmt_says_the_same_as_json_in_words(file: IO[bytes]) -> None:
+    log = Log(Server(log_format="logfmt"), descriptor=file.fileno())
+    log.ended(record(app="chat", path='/a b="c"'))
+    log.ended(record(app="", origin="", path="", client="", outcome="refused", code="expired"))
+    log.event("warning", "restart-needed", key=["a", "b"], why="it is so")
+    log.ended(record(app="x", outcome="upstream-failed", code="late", detail="Too slow.\n"))
+    whole, refused, event, failed = (line.partition(" ") for line in lines(log, file))
+    assert whole[0].startswith("time=2")
+    assert whole[2] == (
+        "level=info event=request app=chat method=POST origin=https://api.openai.com"
+        r' path="/a b=\"c\""'
+        " status=200 outcome=complete bytes_up=12 bytes_down=3456 time_to_first_byte=0.250000"
+        " duration=3.500000 client=192.0.2.7 request_id=0123456789abcdef"
+    )
+    assert refused[2].startswith(
+        "level=info event=request method=POST status=200 outcome=refused code=expired bytes_up="
+    )
+    assert event[2] == 'level=warning event=restart-needed key=a,b why="it is so"'
+    assert r' code=late detail="Too slow.\n" ' in failed[2]
+
+
+@pytest.mark.parametrize("log_format", ["json", "logfmt", "console"])
+def test_what_only_the_operator_may_know_is_logged(file: IO[bytes], log_format: str) -> None:
+    log = Log(Server.model_validate({"log_format": log_format}), descriptor=file.fileno())
+    log.ended(record(outcome="refused", code="c", detail="public", for_operator="10.0.0.1"))
+    (line,) = lines(log, file)
+    assert "10.0.0.1" in line
+    assert "public" not in line
+
+
 def test_requests_may_be_left_out(file: IO[bytes]) -> None:
     log = Log(Server(access_log=False, log_format="json"), descriptor=file.fileno())
     log.ended(record())
@@ -143,3 +173,25 @@ def test_the_journal_gets_priorities(file: IO[bytes], monkeypatch: pytest.Monkey
     log.event("warning", "careful")
     log.event("error", "broken")
     assert [line[:4] for line in lines(log, file)] == ["<6>{", "<4>{", "<3>{"]
+
+
+def test_in_the_journal_lines_can_be_read_as_they_are(
+    file: IO[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = os.fstat(file.fileno())
+    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    log = Log(Server(), descriptor=file.fileno())
+    log.ended(record(app="chat"))
+    log.event("warning", "careful", at="once")
+    request, event = lines(log, file)
+    # The journal has time and level.
+    assert request.startswith("<6>event=request app=chat method=POST origin=https://api.openai.com")
+    assert event == "<4>event=careful at=once"
+
+
+def test_elsewhere_collectors_read(file: IO[bytes]) -> None:
+    log = Log(Server(), descriptor=file.fileno())
+    log.event("info", "serving")
+    log.say("nothing for a file")
+    (line,) = lines(log, file)
+    assert json.loads(line)["event"] == "serving"

@@ -153,6 +153,6 @@ def test_explain_says_what_is_wrong_with_a_url(tmp_path: Path) -> None:
 
 
 def test_the_journal_is_searched_for_an_outcome_and_a_field_there_are() -> None:
-    [(field, outcome)] = re.findall(r"\.(\w+) == \"([\w-]+)\"", block("journal"))
+    [(field, outcome)] = re.findall(r" -g (\w+)=([\w-]+)$", block("journal"), re.MULTILINE)
     assert outcome in OUTCOMES
     assert field in LOG_FIELDS

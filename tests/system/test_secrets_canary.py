@@ -82,7 +82,7 @@ async def provoke(served: Daemon, url: str, port: int) -> bytes:
     return received
 
 
-@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("log_format", ["json", "logfmt", "console"])
 async def test_a_daemon_that_goes_through_everything_leaves_no_secret_anywhere(
     tmp_path: Path, log_format: str
 ) -> None:

@@ -217,7 +217,7 @@ def test_the_guide_leads_to_a_serving_unit(host: SystemdHost, upstream: Upstream
     assert "canary-key" not in told
 
 
-def test_the_journal_gets_json_with_priorities(host: SystemdHost, upstream: Upstream) -> None:
+def test_the_journal_can_be_read_without_a_tool(host: SystemdHost, upstream: Upstream) -> None:
     assert Client(host).get(upstream, "test")[0] == 200
 
     def lines() -> list[dict[str, str]]:
@@ -225,13 +225,33 @@ def test_the_journal_gets_json_with_priorities(host: SystemdHost, upstream: Upst
         return [json.loads(line) for line in told]
 
     def requests() -> list[dict[str, str]]:
-        return [line for line in lines() if '"event":"request"' in line["MESSAGE"]]
+        return [line for line in lines() if line["MESSAGE"].startswith("event=request ")]
 
     wait_until(requests)
     last = requests()[-1]
     assert last["PRIORITY"] == "6"
-    message = json.loads(last["MESSAGE"])
-    assert (message["app"], message["path"], message["status"]) == ("test", "/ok", 200)
+    assert last["MESSAGE"].startswith(
+        f"event=request app=test method=GET origin={upstream.url} path=/ok status=200"
+        " outcome=complete bytes_up=0 bytes_down=2 "
+    )
+    # As the documentation searches it.
+    with host.listen() as closed_soon:
+        gone = f"http://127.0.0.1:{closed_soon.getsockname()[1]}"
+    write_app(host, "gone", gone)
+    host.run("systemctl", "reload", "swproxy")
+    url = sign_url("gone", SECRET, "http://edge", f"{gone}/x", 600, "GET").removeprefix(
+        "http://edge"
+    )
+    wait_until(lambda: Client(host).open(url).status == 502)
+
+    def found() -> list[str]:
+        said = host.run("sh", "-c", block("journal"), check=False)
+        return [line for line in said.splitlines() if " event=request " in f" {line}"]
+
+    wait_until(found)
+    assert all("outcome=upstream-failed" in line and "app=gone" in line for line in found())
+    host.run("rm", "/etc/swproxy/apps/gone.toml")
+    host.run("systemctl", "reload", "swproxy")
 
 
 def test_a_connection_starts_the_service(host: SystemdHost, upstream: Upstream) -> None:
