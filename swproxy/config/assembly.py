@@ -34,6 +34,8 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
 _WEAK_SECRET_CHARACTERS = 16
 # What whoever signs need not be able to read: the API's key, the certificate's key and the like.
 _NOT_TO_SIGN = frozenset({"headers", "tls_certificate", "tls_key", "ca_file"})
+# But that there is a certificate makes the address one of https.
+_TLS_TO_SIGN = dict.fromkeys(("tls_certificate", "tls_key"), "is set")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,8 @@ class Assembly:
             self.fault(file, prefix, f"expects a table, got {kind(table)}")
             return None
         if self._to_sign:
-            table = {key: value for key, value in table.items() if key not in _NOT_TO_SIGN}
+            tls = _TLS_TO_SIGN if table.get("tls_certificate") else {}
+            table = {k: value for k, value in table.items() if k not in _NOT_TO_SIGN} | tls
         unresolved: set[Place] = set()
         table = self._expanded(file, prefix, table, unresolved)
         try:

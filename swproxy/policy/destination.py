@@ -9,7 +9,8 @@ same before and after, apart from
 
 - letter case of scheme and host, a port that is the scheme's default, an absent path (`/`);
 - an international host name, which becomes its ASCII form (UTS 46);
-- characters that a target cannot carry, which are percent-encoded (`é` to `%C3%A9`);
+- characters that a target cannot carry, which are percent-encoded (`é` to `%C3%A9`, and a space
+  inside of path or query to `%20`; one at the end is cut off by some and kept by others);
 - an IPv6 literal, which gets its one canonical spelling;
 - the fragment, which is never sent.
 
@@ -42,7 +43,7 @@ HOST_CHARACTERS: Final = 253
 REMEMBERED_CHARACTERS: Final = 1024
 
 _SHAPE: Final = re.compile(r"([^:/?#]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
-_BLANK_OR_CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\x9f]|\s")
+_BLANK_OR_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]|(?! )\s")
 _AUTHORITY: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?")
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 # Letters, digits, hyphens, and the underscore that DNS carries although no host should be named so.
@@ -125,11 +126,12 @@ def _split(url: str) -> tuple[str, str, int | None, str, str]:
 
     Only the scheme is folded to lower case.
     """
-    if _BLANK_OR_CONTROL.search(url):
+    parts = _SHAPE.fullmatch(url)
+    before_path = url[: parts.start(3)] if parts else url
+    if _BLANK_OR_CONTROL.search(url) or " " in before_path:
         _refuse("The destination has a blank or control character; percent-encode it.")
     if "\\" in url:
         _refuse("The destination has a backslash; percent-encode it, or write a slash.")
-    parts = _SHAPE.fullmatch(url)
     if parts is None:
         _refuse("The destination is not an absolute URL: a scheme, then exactly two slashes.")
     scheme = parts[1].lower()
@@ -146,6 +148,8 @@ def _split(url: str) -> tuple[str, str, int | None, str, str]:
         _refuse("The destination's host is too long for a name.")
     port = _port(authority[2]) if authority[2] is not None else None
     end = parts.end(3) if parts[4] is None else parts.end(4)
+    if url[:end].endswith(" "):
+        _refuse("The destination ends in a blank; leave it out, or percent-encode it.")
     return scheme, authority[1], port, parts[3], url[:end]
 
 

@@ -278,6 +278,21 @@ class TestSign:
         (directory / "swproxy.toml").write_text("server.listen = ['unix:/run/s']")
         assert "set server.public_url" in refused("sign", MODELS)
 
+    def test_a_listener_with_tls_is_called_by_https(self, directory: Path) -> None:
+        initialise()
+        files = "tls_certificate = 'not/readable.pem'\ntls_key = '${file:neither}'"
+        (directory / "swproxy.toml").write_text(f"[server]\n{files}")
+        assert ok("sign", MODELS).startswith("https://127.0.0.1:3000/?")
+        environ = {"SW_ID": "my-id", "SW_SECRET": "my-secret"}
+        assert ok("sign", MODELS, env=environ).startswith("https://127.0.0.1:3000/?")
+
+    def test_spaces_are_signed_and_taken(self) -> None:
+        initialise("--allow", "https://a.example/*")
+        url = ok("sign", "https://a.example/my file?q=a b").strip()
+        assert " " not in url
+        assert explained(url, "ok")
+        assert "ends in a blank" in run("sign", "https://a.example/a ").stderr
+
     def test_method_headers_and_body(self, directory: Path) -> None:
         initialise()
         (directory / "body.json").write_bytes(b"\xff\x00")

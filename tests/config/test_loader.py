@@ -165,7 +165,9 @@ def test_a_reference_may_be_read_by_anybody(path: Path) -> None:
 def test_signing_reads_no_key(path: Path) -> None:
     path.write_text("[server]\ntls_certificate = 'nope'\ntls_key = 'nope'")
     write_app(path, APP + "headers = { A = '${NOPE}' }")
-    assert load_to_sign(path, {}).apps["my-app"].secrets == (SECRET,)
+    loaded = load_to_sign(path, {})
+    assert loaded.apps["my-app"].secrets == (SECRET,)
+    assert loaded.server.base_url() == "https://127.0.0.1:3000"
     write_app(path, "")
     with pytest.raises(ConfigError):
         load_to_sign(path, {})

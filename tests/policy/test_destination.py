@@ -52,6 +52,12 @@ ACCEPTED = {
     "https://h.example/a?b=c#d?e=f": ("https://h.example", 443, "/a?b=c"),
     "https://h.example#/a?b": ("https://h.example", 443, "/"),
     "https://httpbin.org/anything/é": ("https://httpbin.org", 443, "/anything/%C3%A9"),
+    "https://h.example/a b/ c?q=d e& f": (
+        "https://h.example",
+        443,
+        "/a%20b/%20c?q=d%20e&%20f",
+    ),
+    "https://h.example/a ?b#c d ": ("https://h.example", 443, "/a%20?b"),
     "https://httpbin.org/anything/%C3%A9": ("https://httpbin.org", 443, "/anything/%C3%A9"),
     "https://httpbin.org/a!b'c(d)e*f": ("https://httpbin.org", 443, "/a!b'c(d)e*f"),
     "https://h.example/?q=a%20b&q=a+b&q=a%2Bb": (
@@ -119,7 +125,12 @@ REFUSED = {
     # blanks and controls, anywhere
     " https://h.example/": "blank",
     "https://h.example/ ": "blank",
-    "https://h.example/a b": "blank",
+    "https://h.example/ #a": "ends in a blank",
+    "https://h.example/?a=b ": "ends in a blank",
+    "https://h.exa mple/": "blank",
+    "https ://h.example/": "blank",
+    "https://h.example :443/": "blank",
+    "https://h.example/\xa0a": "blank",
     "https://h.ex\tample/": "blank",
     "https://h.example/a\nb": "blank",
     "https://h.example/a\r\nHost: evil": "blank",

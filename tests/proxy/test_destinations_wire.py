@@ -101,7 +101,6 @@ NO_DESTINATIONS = [
     "api.test:{port}/v1/chat",
     " {scheme}://api.test:{port}/v1/chat",
     "{scheme}://api.test:{port}/v1/chat ",
-    "{scheme}://api.test:{port}/v1/ch at",
     "{scheme}://ap i.test:{port}/v1/chat",
     "{scheme}://[fe80::1%25lo]:{port}/v1/chat",
     "{scheme}://[::1:{port}/v1/chat",
@@ -321,6 +320,14 @@ async def test_host_and_sni_are_the_name() -> None:
             assert answer.body == b"ok"
             assert asked == ["api.test"]
             assert b"\r\nHost: api.test:%d\r\n" % server.port in server.received
+
+
+async def test_a_space_travels_percent_encoded() -> None:
+    with resolving({"api.test": ["127.0.0.1"]}):
+        async with upstream() as server, proxy() as swproxy:
+            answer = await ask(swproxy, f"http://api.test:{server.port}/my file?q=a b#c d")
+            assert answer.body == b"ok"
+            assert server.received.startswith(b"GET /my%20file?q=a%20b HTTP/1.1\r\n")
 
 
 async def test_the_next_address_is_tried_when_the_first_refuses() -> None:
