@@ -33,11 +33,13 @@ from swproxy.config.fields import (
     Workers,
 )
 from swproxy.config.listen_address import ListenAddress, TcpAddress
+from swproxy.config.term_tables import Plan, Plans, Required, TermTable
 from swproxy.policy.cors import MAX_AGE_SECONDS, CorsPolicy
 from swproxy.policy.destination import Destination, Pattern
 from swproxy.policy.field_names import folded
 from swproxy.policy.page_headers import DEFAULT_FROM_PAGE, PageHeaders
 from swproxy.sw1.claims import CLOCK_SKEW_SECONDS, EXPIRY_SECONDS
+from swproxy.sw1.terms import NO_TERMS, Terms
 
 __all__ = ["App", "AppTable", "Config", "Cors", "Limits", "Server", "Upstream"]
 
@@ -200,6 +202,13 @@ class Limits(Section):
         " its last byte has proved it, so it costs more than a body that streams through. At most"
         " body_bytes, which holds for it as well.",
     )
+    checked_body_bytes: int = Field(
+        default=1048576,
+        ge=0,
+        description="Longest request body that terms are about: it is held until it has been read"
+        " and judged. A long conversation is a quarter of this; images that are sent inside JSON"
+        " may be more. At most body_bytes, which holds for it as well.",
+    )
     write_seconds: Seconds = Field(
         default=60.0,
         description="Seconds that a client may go without taking a single byte of an answer that"
@@ -219,7 +228,7 @@ class Limits(Section):
         description="How far a URL's X-Sw-Date may lie ahead of this machine's clock.",
     )
 
-    @field_validator("signed_body_bytes")
+    @field_validator("signed_body_bytes", "checked_body_bytes")
     @classmethod
     def _within_body(cls, value: int, info: ValidationInfo) -> int:
         if value > info.data.get("body_bytes", value):
@@ -322,6 +331,24 @@ class AppTable(Section):
         description="Which pages may call this application; keys left out are as in [cors].",
     )
 
+    terms: TermTable = Field(
+        default=NO_TERMS,
+        description="Terms that hold for each of its calls, besides those that the URL has: the"
+        " same names, in quotation marks where there is a dot in them, with values as TOML writes"
+        ' them (seconds = 120, "body.model" = ["gpt-5-mini", "gpt-5-nano"],'
+        ' "body.max_completion_tokens?" = "1..800"). docs/terms.md tells of each.',
+    )
+    plans: Plans = Field(
+        default={},
+        description="Plans by name, [apps.ID.plans.NAME], each with terms as above that hold for"
+        " the URLs that say so (plan=NAME), so that a backend need not spell them out.",
+    )
+    require: Required = Field(
+        default=(),
+        description='Names of terms that every URL has to have, such as ["user", "seconds"]: a URL'
+        " that lacks one is refused.",
+    )
+
     @field_validator("headers")
     @classmethod
     def _headers_once(cls, value: dict[str, str]) -> dict[str, str]:
@@ -340,6 +367,9 @@ class AppTable(Section):
             headers=tuple((name.encode(), value.encode()) for name, value in self.headers.items()),
             cors=replace(cors, **own),
             headers_from_page=PageHeaders(self.headers_from_page),
+            terms=self.terms,
+            plans=MappingProxyType(self.plans),
+            require=self.require,
         )
 
 
@@ -353,6 +383,9 @@ class App:
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     cors: CorsPolicy = field(default_factory=lambda: Cors().policy())
     headers_from_page: PageHeaders = field(default_factory=PageHeaders)
+    terms: Terms = NO_TERMS
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    require: tuple[str, ...] = ()
 
     def allows(self, destination: Destination) -> bool:
         """Tell whether requests may go there."""

@@ -43,8 +43,8 @@ def keys() -> Iterator[Key]:
 def app_keys() -> Iterator[Key]:
     """Give every key of an application's table, in order."""
     for name, info in AppTable.model_fields.items():
-        # What an application has no table of its own for is as in the main file.
-        default = "" if name == "cors" else _default(info)
+        # Without a table [cors] holds, and no terms do.
+        default = "" if name in ("cors", "terms", "plans") else _default(info)
         yield Key("apps.ID", name, default, _description(info))
 
 

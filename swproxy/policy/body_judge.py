@@ -109,7 +109,8 @@ def _judge(term: BodyTerm, value: object) -> None:
     elif isinstance(value, int) and abs(value) > SAFE_WHOLE:
         raise uncheckable(f"{show(term.name)} is a whole number beyond 2^53, where readers differ")
     elif not term.permits(value):
-        raise unmet(term.name, f"it has to be {show(term.text)}")
+        allowed = "something else, as configured" if term.configured else show(term.text)
+        raise unmet(term.name, f"it has to be {allowed}")
 
 
 def _folded(name: str) -> str:

@@ -101,6 +101,8 @@ class BodyTerm:
     prefixes: tuple[str, ...] = field(default=(), repr=False)
     constants: tuple[bool | None, ...] = field(default=(), repr=False)
     ranges: tuple[Range, ...] = field(default=(), repr=False)
+    configured: bool = False
+    """by whoever runs the proxy: what it permits is not for the page to know"""
 
     def __hash__(self) -> int:
         # What the rest is read from; terms are looked up with every request that has any.

@@ -20,7 +20,7 @@ are written down. The terms of a body are in `sw1.body_terms`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, NoReturn, TypeVar
@@ -32,10 +32,13 @@ __all__ = [
     "LONGEST_BYTES",
     "MARK",
     "NAMES",
+    "NO_TERMS",
     "PLAN_NAME",
     "BadTermError",
     "Bounds",
     "Terms",
+    "collect",
+    "known_name",
     "read_pairs",
     "read_terms",
     "split_fragment",
@@ -110,10 +113,22 @@ class Terms:
     body_only: bool = False
     """whether the body may have no top-level name that no term mentions"""
 
+    def has(self, name: str) -> bool:
+        """Whether a term is among these, by a name that `known_name` returned."""
+        if name.startswith("body."):
+            return any(term.name == name for term in self.body)
+        if name.startswith("tag."):
+            return name.removeprefix("tag.") in dict(self.tags)
+        key = _READERS[name][0]
+        return bool(getattr(self, key) != getattr(NO_TERMS, key))
+
     @property
     def checks_body(self) -> bool:
         """Whether the body has to be read as JSON before it may be sent on."""
         return self.body_only or bool(self.body)
+
+
+NO_TERMS: Final = Terms()
 
 
 def split_fragment(url: str) -> tuple[str, str | None]:
@@ -145,17 +160,39 @@ def read_pairs(text: str) -> Terms:
         raise BadTermError(None, f"are longer than {LONGEST_BYTES} bytes")
     if not _FRAGMENT.fullmatch(text):
         _complain_of_character(text)
+    return collect(map(_pair, text.split("&")))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, raw = text.partition("=")
+    if not name:
+        raise BadTermError(None, "have a pair without a name")
+    if not equals or not raw:
+        raise BadTermError(name, "has no value")
+    return name, decode(name, raw)
+
+
+def collect(pairs: Iterable[tuple[str, str]]) -> Terms:
+    """Return the terms that names, as they are written, and decoded values make.
+
+    Raises BadTermError.
+    """
     values: dict[str, Any] = {}
     tags: dict[str, str] = {}
     body: dict[tuple[str, ...], BodyTerm] = {}
-    for pair in text.split("&"):
-        name, equals, raw = pair.partition("=")
-        if not name:
-            raise BadTermError(None, "have a pair without a name")
-        if not equals or not raw:
-            raise BadTermError(name, "has no value")
-        _take(name, decode(name, raw), values, tags, body)
+    for name, value in pairs:
+        _take(name, value, values, tags, body)
     return Terms(**values, tags=tuple(tags.items()), body=tuple(body.values()))
+
+
+def known_name(name: str) -> str:
+    """Return the name of a term as `Terms.has` knows it; raises BadTermError."""
+    start, dot, rest = name.partition(".")
+    if dot and start == "body":
+        return read_body_term(name, rest, "-").name
+    if (dot and start == "tag" and _TAG_NAME.fullmatch(rest)) or name in _READERS:
+        return name
+    raise BadTermError(name, "is no term that there is")
 
 
 def _complain_of_character(text: str) -> NoReturn:

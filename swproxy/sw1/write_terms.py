@@ -15,7 +15,7 @@ from urllib.parse import quote
 from swproxy.sw1.body_terms import BadTermError
 from swproxy.sw1.terms import MARK, read_pairs
 
-__all__ = ["BadTermError", "written_pairs", "written_terms", "written_value"]
+__all__ = ["BadTermError", "WrongTypeError", "written_pairs", "written_terms", "written_value"]
 
 # What stays bare in a value, to be read by people; a fragment may hold more (RFC 3986, 3.5).
 _BARE: Final = "*,/:@"
@@ -26,6 +26,10 @@ _LARGEST: Final = 1e308
 
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _RANGE: Final = re.compile(r"[0-9eE+.-]*\.\.[0-9eE+.-]*")
+
+
+class WrongTypeError(BadTermError):
+    """A value of a type that no term has."""
 
 
 def written_terms(terms: Mapping[str, object]) -> str:
@@ -87,7 +91,7 @@ def _single(name: str, value: object) -> str:
         return str(value)
     elif isinstance(value, str):
         return _body_text(name, value) if of_body else value
-    raise BadTermError(name, f"cannot have a value of the type {type(value).__name__}")
+    raise WrongTypeError(name, f"cannot have a value of the type {type(value).__name__}")
 
 
 _TRUTH: Final = {True: ("false", "true"), False: ("no", "yes")}

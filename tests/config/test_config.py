@@ -40,6 +40,7 @@ def test_defaults_are_those_of_the_interface() -> None:
         "keepalive_seconds": 75.0,
         "body_bytes": 33554432,
         "signed_body_bytes": 16777216,
+        "checked_body_bytes": 1048576,
         "write_seconds": 60.0,
         "expiry_seconds": 604800,
         "clock_skew_seconds": 60,

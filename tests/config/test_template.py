@@ -59,4 +59,7 @@ def test_keys_give_defaults_as_toml() -> None:
         "allow": "",
         "headers": "{}",
         "cors": "",
+        "terms": "",
+        "plans": "",
+        "require": "[]",
     }

@@ -5,9 +5,9 @@ from ipaddress import ip_network
 
 import pytest
 
-from swproxy.sw1.body_terms import Range
+from swproxy.sw1.body_terms import BadTermError, Range
 from swproxy.sw1.refusal import Refusal
-from swproxy.sw1.terms import LONGEST_BYTES, MARK, Bounds, Terms, read_pairs, read_terms
+from swproxy.sw1.terms import LONGEST_BYTES, MARK, Bounds, Terms, known_name, read_pairs, read_terms
 from tests.support.sw1_cases import TERM_VECTORS, Vector, accepted, target_of, wire_headers
 
 URL = "https://api.example/v1/chat#sw1:"
@@ -285,6 +285,18 @@ def test_three_clients_made_terms() -> None:
     assert found.body[1].path == ("a.b", "0")
     assert found.body[1].texts == {"x,y"}
     assert found.body[2].text == "Be kind\n100%~$;:@/?"
+
+
+def test_terms_know_what_they_have() -> None:
+    found = terms("user=42&websocket=no&tag.a=b&body=only&body.m.0?=x&bytes=..0")
+    for name in ("user", "websocket", "tag.a", "body", "body.m.0", "bytes"):
+        assert found.has(known_name(name))
+    for name in ("uses", "seconds", "tokens", "plan", "origin", "client", "tag.b", "body.m"):
+        assert not found.has(known_name(name))
+    assert known_name("body.%6D.0?") == "body.m.0"
+    for name in ("usr", "tag", "tag.", "tag.a.b", "body.", "body..a", "User"):
+        with pytest.raises(BadTermError):
+            known_name(name)
 
 
 def test_what_is_read_is_not_changed_by_what_was_read_before() -> None:
