@@ -8,15 +8,17 @@ its name or not at all, so that a daemon that reloads at that moment never reads
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
+import secrets as randomness
 import stat
-import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from swproxy.config.assembly import AppSource, Assembly, Table
 from swproxy.config.config import Config
@@ -33,7 +35,7 @@ __all__ = [
     "load_to_sign",
     "locked",
     "remove",
-    "replace",
+    "rewrite",
     "write_new",
 ]
 
@@ -134,17 +136,25 @@ _POSITION = re.compile(r"(?P<what>.*) \(at (?:(?P<where>line \d+, column \d+)|en
 
 def _read_toml(path: Path, faults: list[Fault]) -> Table | None:
     try:
-        return tomllib.loads(_read_text(path))
+        with path.open("rb") as file:
+            return _parsed(path, file, faults)
+    except FileNotFoundError:
+        reason = _MISSING
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    faults.append(Fault(path, "", reason))
+    return None
+
+
+def _parsed(path: Path, file: BinaryIO, faults: list[Fault]) -> Table | None:
+    try:
+        return tomllib.loads(_text(file))
     except tomllib.TOMLDecodeError as error:
         # The exception may hold the whole document; only its sentence goes on.
         place = _POSITION.fullmatch(str(error))
         what = place["what"] if place else str(error)
         where = (place["where"] or "end of file") if place else "TOML"
         reason = f"{where}: {what[0].lower()}{what[1:]}"
-    except FileNotFoundError:
-        reason = _MISSING
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
     except ValueError as error:
         reason = str(error)
     faults.append(Fault(path, "", reason))
@@ -153,7 +163,11 @@ def _read_toml(path: Path, faults: list[Fault]) -> Table | None:
 
 def _read_text(path: Path) -> str:
     with path.open("rb") as file:
-        data = file.read(_FILE_BYTES + 1)
+        return _text(file)
+
+
+def _text(file: BinaryIO) -> str:
+    data = file.read(_FILE_BYTES + 1)
     if len(data) > _FILE_BYTES:
         raise ValueError(f"is longer than {_FILE_BYTES} bytes")
     try:
@@ -258,59 +272,128 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a file that is not there yet, readable by its owner only; FileExistsError if it is.
+    """Write a file that is not there yet, with its directory if need be; FileExistsError if it is.
 
-    The owner is the directory's, so that root can write for the daemon's user.
+    Only the owner may read it, and the group where the directory is shared with it. If root writes,
+    both are the directory's, so that it can write for the daemon's user.
     """
     if not path.parent.exists():
-        path.parent.mkdir(mode=0o700)
-        _give(path.parent, path.parent.parent.stat())
-    with _prepared(path, text) as prepared:
-        _give(prepared, path.parent.stat())
-        # Unlike a rename, a link never takes the place of a file that is there.
-        path.hardlink_to(prepared)
-    _sync(path.parent)
+        _make_directory(path.parent)
+    with _opened_directory(path.parent) as directory:
+        above = os.fstat(directory)
+        with _prepared(directory, path.name, text, above, _new_mode(above)) as prepared:
+            # Unlike a rename, a link never takes the place of a file that is there.
+            os.link(prepared, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.fsync(directory)
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a file anew, with the owner that it had and the rights, but those of others."""
-    before = path.stat()
-    with _prepared(path, text) as prepared:
-        prepared.chmod(stat.S_IMODE(before.st_mode) & 0o660)
-        _give(prepared, before)
-        prepared.replace(path)
-    _sync(path.parent)
+def rewrite(path: Path, edit: Callable[[Table], str]) -> None:
+    """Write a file anew as `edit` makes it of what it holds.
+
+    It keeps its owner and its rights, but those of others. Raises ConfigError for a file that can't
+    be read, and for a symbolic link: what that leads to may be another file in the next moment, and
+    its owner another's.
+    """
+    with _opened_directory(path.parent) as directory:
+        with _opened_file(path, directory) as old:
+            before = os.fstat(old.fileno())
+            faults: list[Fault] = []
+            table = _parsed(path, old, faults)
+        if table is None:
+            raise ConfigError(faults)
+        mode = stat.S_IMODE(before.st_mode) & 0o660
+        with _prepared(directory, path.name, edit(table), before, mode) as prepared:
+            os.rename(prepared, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.fsync(directory)
 
 
 def remove(path: Path) -> None:
     """Delete a file for good."""
-    path.unlink()
-    _sync(path.parent)
+    with _opened_directory(path.parent) as directory:
+        os.unlink(path.name, dir_fd=directory)
+        os.fsync(directory)
+
+
+# Root may write where the daemon's user, or whoever has got hold of it, owns the directory and can
+# put another file, or a link to one, under any name there at any moment. So a name is looked up
+# once, in a directory that is open, and never through a link; the rest is done by descriptor.
 
 
 @contextlib.contextmanager
-def _prepared(path: Path, text: str) -> Iterator[Path]:
-    """Give a complete file beside `path`, which is gone afterwards unless it was renamed."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def _opened_directory(path: Path, above: int | None = None) -> Iterator[int]:
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
+    follow = os.geteuid() != 0 and above is None
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _give(path: Path, like: os.stat_result) -> None:
-    if os.geteuid() == 0:
-        os.chown(path, like.st_uid, like.st_gid)
-
-
-def _sync(directory: Path) -> None:
-    """Put the directory's new entry on the disk too: a rename alone may be lost with the power."""
-    descriptor = os.open(directory, os.O_RDONLY)
+        name = path if above is None else path.name
+        descriptor = os.open(name, flags | (0 if follow else os.O_NOFOLLOW), dir_fd=above)
+    except NotADirectoryError:
+        reason = "is no directory" if follow else "is no directory, or a symbolic link to one"
+        raise ConfigError([Fault(path, "", reason)]) from None
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _opened_file(path: Path, directory: int) -> Iterator[BinaryIO]:
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path.name, flags, dir_fd=directory)
+    except OSError as error:
+        link = "is a symbolic link: only you may edit what it leads to"
+        reason = link if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
+        raise ConfigError([Fault(path, "", reason)]) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigError([Fault(path, "", "is not a regular file")])
+    with os.fdopen(descriptor, "rb") as file:
+        yield file
+
+
+def _make_directory(path: Path) -> None:
+    with _opened_directory(path.parent) as above:
+        like = os.fstat(above)
+        os.mkdir(path.name, 0o700, dir_fd=above)
+        with _opened_directory(path, above) as made:
+            if os.listdir(made):  # noqa: PTH208 - of what is open, not of a path
+                raise ConfigError([Fault(path, "", "is another's: it was just made, empty")])
+            _give(made, like, 0o750 if _shared(like) else 0o700)
+        os.fsync(above)
+
+
+@contextlib.contextmanager
+def _prepared(
+    directory: int, name: str, text: str, like: os.stat_result, mode: int
+) -> Iterator[str]:
+    """Give the name of a complete file in `directory`, which is gone afterwards unless renamed."""
+    data = text.encode()
+    prepared = f".{name}.{randomness.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(prepared, flags, 0o600, dir_fd=directory)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            _give(descriptor, like, mode)
+            os.fsync(descriptor)
+        yield prepared
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(prepared, dir_fd=directory)
+
+
+def _give(descriptor: int, like: os.stat_result, mode: int) -> None:
+    if os.geteuid() == 0:
+        os.fchown(descriptor, like.st_uid, like.st_gid)
+    os.fchmod(descriptor, mode)
+
+
+def _shared(directory: os.stat_result) -> bool:
+    """Tell whether a directory is its group's to read, and nobody else's, as root makes it so."""
+    readable = directory.st_mode & (stat.S_IRGRP | stat.S_IRWXO) == stat.S_IRGRP
+    return readable and os.geteuid() == 0
+
+
+def _new_mode(directory: os.stat_result) -> int:
+    return 0o640 if _shared(directory) else 0o600

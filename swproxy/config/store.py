@@ -64,14 +64,18 @@ def change(path: Path, app_id: str, edit: Callable[[Table], Table]) -> Path:
     `edit` raises ValueError, with the reason, to refuse.
     """
     with loader.locked(path):
-        source = _own_file(path, app_id)
-        try:
-            table = edit(source.table)
-        except ValueError as reason:
-            raise ConfigError([Fault(source.file, "", str(reason))]) from None
-        _check(source.file, table)
-        loader.replace(source.file, render(app_id, table))
-    return source.file
+        file = _own_file(path, app_id).file
+
+        def edited(table: Table) -> str:
+            try:
+                table = edit(table)
+            except ValueError as reason:
+                raise ConfigError([Fault(file, "", str(reason))]) from None
+            _check(file, table)
+            return render(app_id, table)
+
+        loader.rewrite(file, edited)
+    return file
 
 
 def remove(path: Path, app_id: str) -> Path:

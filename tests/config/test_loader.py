@@ -1,11 +1,14 @@
 """The configuration's files: how they are read, and how they are written."""
 
+import contextlib
 import os
+import secrets as randomness
 import stat
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -263,35 +266,140 @@ def test_a_new_file_is_the_owners_alone(tmp_path: Path) -> None:
 
 def test_replacing_keeps_the_rights_but_those_of_others(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
-    path.write_text("old")
+    path.write_text("old = 1")
     path.chmod(0o644)
     before = path.stat()
-    loader.replace(path, "new")
-    assert path.read_text() == "new"
+    loader.rewrite(path, lambda table: f"new = {table}")
+    assert path.read_text() == "new = {'old': 1}"
     assert mode(path) == 0o640
     assert path.stat().st_ino != before.st_ino  # whoever reads the old one reads it to its end
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+
+
+@as_root
 def test_root_writes_for_the_directorys_owner(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, 23456)
     path = tmp_path / "apps" / "a.toml"
-    loader.write_new(path, "x")
+    loader.write_new(path, "x = 1")
     assert {(each.stat().st_uid, each.stat().st_gid) for each in (path, path.parent)} == {
         (12345, 23456)
     }
     os.chown(path, 34567, 34567)
-    loader.replace(path, "y")
+    loader.rewrite(path, str)
     assert (path.stat().st_uid, path.stat().st_gid) == (34567, 34567)
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("directory", "made", "file"), [(0o750, 0o750, 0o640), (0o755, 0o700, 0o600)]
+)
+def test_root_lets_the_group_read_what_it_shares_a_directory_with(
+    tmp_path: Path, directory: int, made: int, file: int
+) -> None:
+    """The documented layout: /etc/swproxy is root's, and the service's group may read it."""
+    os.chown(tmp_path, 0, 23456)
+    tmp_path.chmod(directory)
+    path = tmp_path / "apps" / "a.toml"
+    loader.write_new(path, "x = 1")
+    assert (mode(path.parent), mode(path)) == (made, file)
+    assert {(each.stat().st_uid, each.stat().st_gid) for each in (path, path.parent)} == {
+        (0, 23456)
+    }
+    loader.rewrite(path, str)
+    assert (mode(path), path.stat().st_uid, path.stat().st_gid) == (file, 0, 23456)
+
+
+@as_root
+@pytest.mark.parametrize("moment", ["fsync", "fchown", "fchmod", "link", "rename", "mkdir"])
+@pytest.mark.parametrize("kind", ["new", "changed"])
+def test_root_gives_away_no_file_that_the_service_puts_in_the_place_of_its_own(
+    tmp_path: Path, moment: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns the directory swaps what is in it, at each step that a write takes."""
+    victim, service = tmp_path / "victim", tmp_path / "etc"
+    victim.mkdir(mode=0o700)
+    (victim / "secret").write_text("root's own")
+    (victim / "secret").chmod(0o600)
+    service.mkdir()
+    os.chown(service, 12345, 12345)
+    path = service / "apps" / "a.toml"
+    if kind == "changed":
+        loader.write_new(path, "a = 1")
+    step = getattr(os, moment)
+
+    def swapped(*args: Any, **options: Any) -> Any:
+        done = step(*args, **options)
+        for directory in (service, service / "apps"):
+            if directory.is_symlink() or not directory.exists():
+                continue
+            for each in list(directory.iterdir()):
+                if each.is_symlink():
+                    continue
+                if each.is_dir():
+                    each.rename(directory / f".{each.name}-{randomness.token_hex(4)}")
+                    each.symlink_to(victim)
+                else:
+                    each.unlink()
+                    each.symlink_to(victim / "secret")
+        return done
+
+    monkeypatch.setattr(os, moment, swapped)
+    with contextlib.suppress(ConfigError, OSError):
+        if kind == "changed":
+            loader.rewrite(path, str)
+        else:
+            loader.write_new(path, "a = 1")
+    monkeypatch.undo()
+    for each, rights in ((victim, 0o700), (victim / "secret", 0o600)):
+        assert (mode(each), each.stat().st_uid, each.stat().st_gid) == (rights, 0, 0)
+    assert (victim / "secret").read_text() == "root's own"
+    assert [each.name for each in victim.iterdir()] == ["secret"]
+
+
+@as_root
+def test_root_copies_no_secret_for_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to root's own file is read; then a file of the service's own stands in its place."""
+    victim, path = tmp_path / "victim.toml", tmp_path / "etc" / "a.toml"
+    victim.write_text("secret = 'canary'")
+    path.parent.mkdir()
+    os.chown(path.parent, 12345, 12345)
+    path.symlink_to(victim)
+    with pytest.raises(ConfigError, match=r"a\.toml: is a symbolic link: only you may edit"):
+        loader.rewrite(path, str)
+    assert [each.name for each in path.parent.iterdir()] == ["a.toml"]
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "broken", "absent"])
+def test_what_is_no_file_is_not_rewritten(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.toml"
+    reason = {
+        "directory": "is not a regular file",
+        "fifo": "is not a regular file",
+        "broken": "end of file",
+        "absent": "cannot be read",
+    }[kind]
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "broken":
+        path.write_text("x")
+    with pytest.raises(ConfigError, match=reason):
+        loader.rewrite(path, str)
+    assert list(tmp_path.iterdir()) == ([] if kind == "absent" else [path])
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
-    path.write_text("old")
+    path.write_text("old = 1")
     with pytest.raises(UnicodeEncodeError):
-        loader.replace(path, "\ud800")
-    assert path.read_text() == "old"
+        loader.rewrite(path, lambda _: "\ud800")
+    assert path.read_text() == "old = 1"
     assert list(tmp_path.iterdir()) == [path]
 
 
