@@ -98,7 +98,7 @@ class Keeper:
                 path = move_aside(self._place, self._path, now, self._tell)
             else:
                 if self._writer is not None and current(self._place) is None:
-                    carry_over(self._place, self._writer, self._tell)
+                    carry_over(self._place, self._writer, self._view, self._tell)
                 path = ensure(self._place, now, self._tell)
             db = self._open(path)
             found = self._db.execute("SELECT 1 FROM holders WHERE id = ?", (holder,)).fetchone()

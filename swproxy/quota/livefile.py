@@ -5,8 +5,10 @@
     ledger.sqlite.lock       held while the link is read or changed
 
 The live file is meant for memory (tmpfs): a disk's stalls would be a decision's. A snapshot on disk
-is written every few seconds, whole and renamed, and the live file is made from it when there is
-none. What a power cut loses is what came after the snapshot; a killed process loses nothing.
+is written every few seconds, whole, durable and renamed, and the live file is made from it when
+there is none. What a power cut loses is what came after the snapshot; a killed process loses
+nothing. Where the live file lies on a disk all the same, it is never synchronised, and one that an
+earlier start of the machine has left is not trusted if there is a snapshot.
 
 A live file never takes over another's name. Processes that still have the old one open would give
 the new one their log, and the last to close it would remove the new one's. So each has a name of
@@ -55,6 +57,8 @@ _OPEN_SECONDS = 5.0
 """How long another process may take to make or mend the file."""
 
 _LEFTOVER_SECONDS = 60.0
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _SCHEMA = """
 CREATE TABLE accounts (
@@ -105,7 +109,8 @@ def ensure(place: Place, now: int, tell: Tell) -> Path:
                 if not is_corruption(error):
                     raise
                 return _replace(place, path, now, tell)
-            return path
+            if place.snapshot is None or not place.snapshot.exists() or _made_since_boot(path):
+                return path
         return _make(place, now, tell, lost=0)
 
 
@@ -118,8 +123,13 @@ def move_aside(place: Place, path: Path, now: int, tell: Tell) -> Path:
         return path_now
 
 
-def carry_over(place: Place, db: sqlite3.Connection, tell: Tell) -> None:
-    """Give a file that was removed, but is open as `db`, a new name, and leave the old one."""
+def carry_over(
+    place: Place, db: sqlite3.Connection, reader: sqlite3.Connection, tell: Tell
+) -> None:
+    """Give a file that was removed, but is open as `db`, a new name, and leave the old one.
+
+    `reader` is another connection to it: nothing is copied over one that is about to write.
+    """
     with _locked(place):
         if current(place) is not None:
             return
@@ -128,7 +138,7 @@ def carry_over(place: Place, db: sqlite3.Connection, tell: Tell) -> None:
         try:
             path = _new_name(place)
             with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as copy:
-                db.backup(copy)
+                reader.backup(copy)
                 _prepare(copy)
             _point_to(place, path)
             db.execute("ALTER TABLE accounts RENAME TO moved")
@@ -150,7 +160,7 @@ def connect(path: Path, *, seconds: float = 0.0) -> sqlite3.Connection:
         uri, timeout=_OPEN_SECONDS, isolation_level=None, uri=True, check_same_thread=False
     )
     try:
-        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute("SELECT count(*) FROM marks").fetchone()
         db.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
@@ -224,6 +234,20 @@ def _inspect(path: Path) -> None:
             raise error
 
 
+def _made_since_boot(path: Path) -> bool:
+    with contextlib.closing(connect(path)) as db:
+        found = db.execute("SELECT value FROM marks WHERE name = 'boot'").fetchone()
+    return bool(found == (_boot(),))
+
+
+def _boot() -> int:
+    """Return a number for this start of the machine, 0 where the system does not tell."""
+    try:
+        return int(_BOOT_ID.read_text()[:8], 16)
+    except (OSError, ValueError):
+        return 0
+
+
 def _replace(place: Place, path: Path, now: int, tell: Tell) -> Path:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now / 1e6))
     aside = place.live.with_name(f"{place.live.name}.corrupted-{stamp}")
@@ -253,6 +277,7 @@ def _make(place: Place, now: int, tell: Tell, *, lost: int) -> Path:
         # Whoever held something then is not there any more, or will ask for another name.
         db.execute("DELETE FROM holders")
         db.execute("DELETE FROM streams")
+        db.execute("REPLACE INTO marks VALUES ('boot', ?)", (_boot(),))
         if lost:
             db.execute("REPLACE INTO marks VALUES ('lost', ?)", (lost,))
     _point_to(place, path)
@@ -283,7 +308,7 @@ def _set_aside(snapshot: Path, now: int) -> None:
 
 
 def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA synchronous = OFF")
     db.execute("PRAGMA wal_autocheckpoint = 0")
     db.execute("PRAGMA journal_mode = WAL")
 

@@ -1,6 +1,7 @@
 """Stores to test ledgers on, with clocks that a test sets; and what calls are charged to."""
 
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -108,4 +109,4 @@ def url(*checks: Check, name: str = "ab" * 32, signed: int = NOON, expires: int 
 
 
 def call(*accounts: Account, tokens: int = 0, user: str = "42") -> Call:
-    return Call(f"request-{next(_ids)}", "chat", accounts, user, tokens)
+    return Call(f"{os.getpid()}-{next(_ids)}", "chat", accounts, user, tokens)
