@@ -18,7 +18,7 @@ from tests.support.wire import API_KEY, APP_ID, PATIENCE, SECRET, End, sign
 
 LIMITS_AND_LISTENERS = """
 [server]
-listen = ["unix:{directory}/public.sock"{listen}]
+listen = [{listen}"unix:{directory}/public.sock"]
 admin_listen = "unix:{directory}/admin.sock"
 log_format = "{log_format}"
 {server}
@@ -108,7 +108,8 @@ async def daemon(
             directory=directory,
             app_id=APP_ID,
             log_format=log_format,
-            listen=f', "{listen}"' if listen else "",
+            # First, so that it is open when public.sock is, which is waited for.
+            listen=f'"{listen}", ' if listen else "",
             server=server,
             limits=limits,
             upstream=upstream,

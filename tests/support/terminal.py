@@ -11,6 +11,9 @@ from pathlib import Path
 
 import trio
 
+_REACHES = re.compile(r"(PIP_|SSL_CERT_)|(https?|no)_proxy$", re.IGNORECASE)
+"""variables that say how this machine reaches a package index"""
+
 _ENDED = re.compile(r"^ended: (\d+)\r$", re.MULTILINE)
 
 
@@ -55,6 +58,7 @@ async def terminal(home: Path, directory: Path) -> AsyncIterator[Terminal]:
     """Open a terminal; close it and end what runs in it afterwards."""
     master, slave = pty.openpty()
     environ = {
+        **{name: value for name, value in os.environ.items() if _REACHES.match(name)},
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(home),
         "TERM": "dumb",
