@@ -2,6 +2,9 @@
 
 All that is cheap is decided from the head alone, before a byte of the body is read. A signed body
 has to be read whole before anything is known of it; it is hashed as it arrives and kept meanwhile.
+That may take a minute, in which the URL expires, the application is removed or its key replaced.
+So what was decided from the head is decided again when the body is there, by the clock and the
+configuration of that moment (see `_judge`).
 
 The checks themselves, and their order, are in `config.checks`, which `explain` walks as well. An
 unknown id, a wrong secret and an altered request all get the one answer.
@@ -52,22 +55,28 @@ async def admit(call: Call) -> Admission:
     The call's record is the application's once the signature holds, its CORS policy once all else
     does. Raises Refusal, or DownstreamGone while a signed body is read.
     """
-    head, source, config = call.head, call.downstream, call.config
+    head, source = call.head, call.downstream
     handshake = read_handshake(head)
-    claims, destination = check_claims(head.target, config, time.time())
-    app = config.apps.get(claims.app_id)
+    claims, destination, app = _judge(call)
     verification = Verification(claims, head.method, head.headers, app.secrets if app else None)
+    limits = call.config.limits
     spool = None
     if not claims.body_signed:
         app = _proven(call, app, destination, verification.accept())
         _check(app, destination, handshake)
-        body = RequestBody(source, head, limit=config.limits.body_bytes)
+        body = RequestBody(source, head, limit=limits.body_bytes)
         upload = _take_upload(source, body)
     else:
-        body = RequestBody(source, head, limit=config.limits.signed_body_bytes)
+        body = RequestBody(source, head, limit=limits.signed_body_bytes)
         spool = Spool(call.worker.spools)
         try:
-            app = _proven(call, app, destination, await _verify_body(body, spool, verification))
+            while piece := await body.read():
+                verification.update(piece)
+                spool.write(piece)
+            call.renew()
+            claims, destination, app = _judge(call)
+            verification.judge_by(app.secrets if app else None)
+            app = _proven(call, app, destination, await _holds(verification, spool))
             _check(app, destination, handshake)
         except BaseException:
             spool.close()
@@ -75,6 +84,12 @@ async def admit(call: Call) -> Admission:
         upload = Upload.of_spool(spool)
     call.cors = app.cors
     return Admission(claims, app, destination, upload, spool, handshake)
+
+
+def _judge(call: Call) -> tuple[Claims, Destination, App | None]:
+    """Return what the URL says, as far as it can be trusted now and without its signature."""
+    claims, destination = check_claims(call.head.target, call.config, time.time())
+    return claims, destination, call.config.apps.get(claims.app_id)
 
 
 def _proven(call: Call, app: App | None, destination: Destination, holds: bool) -> App:
@@ -105,10 +120,8 @@ def _take_upload(source: ByteSource, body: RequestBody) -> Upload:
     return Upload(whole=payload) if body.ended else Upload(body=body, begun=payload)
 
 
-async def _verify_body(body: RequestBody, spool: Spool, verification: Verification) -> bool:
-    while piece := await body.read():
-        verification.update(piece)
-        spool.write(piece)
+async def _holds(verification: Verification, spool: Spool) -> bool:
+    """Tell whether the signature holds for a body that has been read, in any of its counts."""
     if verification.accept():
         return True
     if not verification.needs_replay():

@@ -41,7 +41,7 @@ class Downstream(ByteSource, Protocol):
 
 @dataclass(slots=True)
 class Call:
-    """One request; `config` is what was configured when it began, whatever a reload brings.
+    """One request; `config` is what was configured when it was last judged.
 
     `cors` is the application's policy once the signature holds, and everybody's until then.
     """
@@ -54,6 +54,10 @@ class Call:
     cors: CorsPolicy = field(init=False)
 
     def __post_init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Take the configuration that there is now, for a call that is judged again."""
         self.config = self.worker.config
         self.cors = self.config.open_cors
 

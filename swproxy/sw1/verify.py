@@ -72,9 +72,7 @@ class Verification:
         self._claims = claims
         self._method = method
         self._headers = headers
-        self._secrets = tuple(secrets or ())
-        if len(self._secrets) > _SECRETS:
-            raise ValueError(f"secrets: an application has {_SECRETS} at most")
+        self.judge_by(secrets)
         found = signed_values(claims, headers)
         counted = claims.body_signed and CONTENT_LENGTH in claims.signed_headers
         self._sent = found.get(CONTENT_LENGTH)
@@ -94,6 +92,12 @@ class Verification:
             for text in texts
             for _, spelling in claims.spellings
         ]
+
+    def judge_by(self, secrets: Sequence[str] | None) -> None:
+        """Put other secrets in the place of those that there were when the body began to arrive."""
+        self._secrets = tuple(secrets or ())
+        if len(self._secrets) > _SECRETS:
+            raise ValueError(f"secrets: an application has {_SECRETS} at most")
 
     def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the signed body."""

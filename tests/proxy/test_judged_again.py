@@ -1,0 +1,114 @@
+"""A signed body takes its time; meanwhile its URL expires, or its application is gone."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+import trio
+
+from swproxy.config.config import App, Config, Upstream
+from swproxy.config.listen_address import TcpAddress
+from swproxy.daemon.listeners import close_listeners, open_listeners
+from swproxy.daemon.service import Service
+from swproxy.policy.destination import Pattern
+from tests.support.wire import APP_ID, SECRET, End, Recorder, Response, sign, take_and_answer
+from tests.support.wire import upstream as upstream_server
+
+BODY = b"a body that takes its time"
+
+
+def app(key: str = "old", secret: str = SECRET, allow: str = "*") -> App:
+    headers = ((b"X-Key", key.encode()),)
+    return App(APP_ID, (secret,), (Pattern.parse(allow),), headers)
+
+
+def config(*apps: App) -> Config:
+    opened = Upstream.model_validate({"private_networks": ["127.0.0.0/8"]})
+    return Config(upstream=opened, apps={each.id: each for each in apps})
+
+
+@dataclass
+class Running:
+    service: Service
+    place: tuple[str, int]
+
+    @property
+    def held(self) -> int:
+        return self.service.worker.spools.held
+
+    def reload(self, after: Config) -> None:
+        self.service.worker.config = after
+
+
+@asynccontextmanager
+async def service() -> AsyncIterator[Running]:
+    listeners = open_listeners([TcpAddress("127.0.0.1", 0)])
+    running = Service(config(app()), listeners, Recorder())
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(running.run)
+            yield Running(running, listeners[0].sock.getsockname())
+            nursery.cancel_scope.cancel()
+    finally:
+        close_listeners(listeners)
+
+
+async def meanwhile(
+    running: Running, url: str, then: Callable[[], float | None], **options: int
+) -> Response:
+    """Send a request with all of its body but a byte, let `then` happen, and send the byte."""
+    signed = sign("http://a", url, "POST", body=BODY, **options).removeprefix("http://a")
+    client = End(await trio.open_tcp_stream(*running.place))
+    head = f"POST {signed} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    await client.send(head.encode() + BODY[:-1])
+    while not running.held:
+        await trio.sleep(0.002)
+    await trio.sleep(then() or 0)
+    await client.send(BODY[-1:])
+    try:
+        return await client.read_response()
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("after", "code"),
+    [
+        (config(), b"signature-mismatch"),
+        (config(app(secret="another secret")), b"signature-mismatch"),
+        (config(app(allow="https://elsewhere.example/*")), b"destination-not-allowed"),
+        (replace(config(app()), limits=config().limits.model_copy(update={"expiry_seconds": 1})),
+         b"expiry-too-long"),
+    ],
+    ids=["removed", "secret replaced", "no more allowed", "limits"],
+)  # fmt: skip
+async def test_what_a_reload_takes_away_makes_no_call(after: Config, code: bytes) -> None:
+    async with upstream_server(take_and_answer) as server, service() as running:
+        answer = await meanwhile(running, server.url, lambda: running.reload(after))
+        assert (answer.status, code in answer.body) == (403 if b"not-al" in code else 400, True)
+        assert server.connections == []
+        assert running.held == 0
+
+
+async def test_a_url_that_expires_makes_no_call() -> None:
+    async with upstream_server(take_and_answer) as server, service() as running:
+        answer = await meanwhile(running, server.url, lambda: 1.1, expiry=1)
+        assert b'"expired"' in answer.body
+        assert server.connections == []
+
+
+async def test_a_replaced_key_is_the_new_one() -> None:
+    both = replace(app("new"), secrets=("another secret", SECRET))
+    async with upstream_server(take_and_answer) as server, service() as running:
+        answer = await meanwhile(running, server.url, lambda: running.reload(config(both)))
+        assert answer.status == 200
+        assert b"X-Key: new\r\n" in server.received
+        assert server.received.endswith(BODY)
+
+
+async def test_an_application_that_is_there_by_then_makes_it() -> None:
+    async with upstream_server(take_and_answer) as server, service() as running:
+        running.reload(config())
+        answer = await meanwhile(running, server.url, lambda: running.reload(config(app())))
+        assert answer.status == 200
