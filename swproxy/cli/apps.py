@@ -14,6 +14,7 @@ from swproxy.cli.options import (
     app_id_argument,
     config_option,
     example,
+    to_type,
 )
 from swproxy.cli.terminal import Commands, print_secret, print_table
 
@@ -93,7 +94,8 @@ def app_rotate(app_id: str, config: Path) -> None:
     click.echo(f"Wrote {file}.\n")
     print_secret(app_id, secret)
     click.echo(f"{_RELOAD}\nThen give the secret to the backend, and when no URL that was signed")
-    click.echo(f"with the older one is in use any more: swproxy app retire {app_id}")
+    click.echo("with the older one is in use any more:")
+    click.echo(f"  {to_type(config, 'app', 'retire', app_id)}")
 
 
 @app.command(

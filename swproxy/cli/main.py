@@ -8,7 +8,6 @@ by the commands that need them, so that signing a URL loads neither trio nor the
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -27,8 +26,9 @@ from swproxy.cli.options import (
     config_option,
     example,
     request_options,
+    to_type,
 )
-from swproxy.cli.terminal import Commands, print_faults, print_report, print_secret
+from swproxy.cli.terminal import Commands, print_faults, print_report, print_secret, print_tries
 from swproxy.config import DEFAULT_CONFIG
 from swproxy.sw1.claims import EXPIRY_SECONDS
 from swproxy.sw1.sign import sign_url
@@ -118,16 +118,16 @@ def init(
     file = store.initialise(config, app_id, table)
     click.echo(f"Wrote {config} and {file}, readable by you alone.\n")
     print_secret(app_id, secret)
-    option = "" if str(config) == DEFAULT_CONFIG else f" --config {shlex.quote(str(config))}"
     click.echo("\nNext:")
     made = App(app_id, (secret,), tuple(map(Pattern.parse, allow)))
     for _, _, reason in unreachable_patterns(Config(apps={app_id: made})):
         click.echo(f"  in {config}: {reason}")
     for name in applications.variables(table):
         click.echo(f"  export {name}=...")
-    click.echo(f"  swproxy serve{option}")
+    signing = to_type(config, "sign", url)
+    click.echo(f"  {to_type(config, 'serve')}")
     click.echo("and in another terminal:")
-    click.echo(f'  curl -N "$(swproxy sign{option} {shlex.quote(url)})"')
+    click.echo(f'  curl -N "$({signing})"')
 
 
 main.add_command(app)
@@ -205,11 +205,11 @@ def explain(
 
     if signed_url == "-":
         signed_url = sys.stdin.read().strip()
-    method = method or ("GET" if body is None else "POST")
+    judged = method or ("GET" if body is None else "POST")
     loaded, secrets = _verifier(config, signed_url)
     found = report(
         signed_url,
-        method,
+        judged,
         headers,
         body,
         config=loaded,
@@ -218,6 +218,8 @@ def explain(
         resolve=resolve,
     )
     print_report(found, every=canonical)
+    if found.verdict == "bad" and not found.matched:
+        print_tries(found, None if method else judged)
     sys.exit(0 if found.verdict == "ok" else 1)
 
 

@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - completing an id is rare, and needs what signing should not load
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "config_option",
     "example",
     "request_options",
+    "to_type",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -99,6 +101,12 @@ add_headers_option = click.option(
     help="A header added to each call. Refer to the key, as in 'Authorization: Bearer ${API_KEY}':"
     " what is typed here can be seen by others on this machine. Repeatable.",
 )
+
+
+def to_type(config: Path, *words: str) -> str:
+    """Return a command as a shell takes it, with the option that names this configuration."""
+    option = () if str(config) == DEFAULT_CONFIG else ("--config", str(config))
+    return shlex.join(("swproxy", *words, *option))
 
 
 def request_options(command: _Command) -> _Command:

@@ -22,6 +22,7 @@ __all__ = [
     "print_report",
     "print_secret",
     "print_table",
+    "print_tries",
 ]
 
 
@@ -116,6 +117,20 @@ def print_report(report: Report, *, every: bool) -> None:
     else:
         known = report.verdict == "ok"
         click.echo("\nAccepted." if known else "\nNot known: no secret is at hand to check with.")
+
+
+def print_tries(report: Report, method: str | None) -> None:
+    """Say which options may be missing, if `report` is of a request that was not told whole.
+
+    `method` is the one that was judged by, if none was given.
+    """
+    options = []
+    if method is not None:
+        options.append(f"-X {report.method or 'METHOD'} (it was judged as {method})")
+    for name in report.missing:
+        options += ["--body (it is signed)" if name == "body" else f"-H '{name}: ...'"]
+    if options:
+        click.echo(f"  The call may be another than was told here; try {', '.join(options)}")
 
 
 def _print_canonical(candidate: Candidate) -> None:

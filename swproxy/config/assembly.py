@@ -154,8 +154,14 @@ class Assembly:
         for number, secret in enumerate(table.secrets):
             if len(secret) < _WEAK_SECRET_CHARACTERS:
                 place = key_path((*source.prefix, "secrets", number))
-                reason = "is short enough to be guessed: replace it with `swproxy app rotate`"
+                reason = f"is short enough to be guessed: {self._better(source)}"
                 self.warnings.append(Fault(source.file, place, reason))
+
+    def _better(self, source: AppSource) -> str:
+        """Return what to do about a secret; what is in the main file no command changes."""
+        if source.prefix:
+            return "put 32 random bytes in its place, such as `openssl rand -hex 32` prints"
+        return "replace it with `swproxy app rotate`"
 
 
 def check_table(file: Path, table: Table) -> list[Fault]:

@@ -19,8 +19,10 @@ from swproxy.config.signer import doubt_destination
 from swproxy.policy.destination import parse_destination
 from swproxy.policy.headers import upstream_headers
 from swproxy.sw1.explain import Candidate, Row, Verdict, explain, url_app_id, url_target
+from swproxy.sw1.guess import hinted_method
 from swproxy.sw1.query import show
 from swproxy.sw1.refusal import Refusal
+from swproxy.sw1.signed_headers import CONTENT_LENGTH
 
 __all__ = ["Report", "report"]
 
@@ -32,7 +34,9 @@ class Report:
     """The judgement on one request.
 
     `verdict` is `unknown` when no secret is at hand; `canonical` and `hints` are as in
-    `sw1.explain.Explanation`, and of use when the signature has not `matched`.
+    `sw1.explain.Explanation`, and of use when the signature has not `matched`. `missing` names what
+    the URL says was signed and the request as it was given has not: headers, "body"; `method` is
+    the one that it was signed for, as far as that can be guessed.
     """
 
     verdict: Verdict
@@ -41,6 +45,8 @@ class Report:
     canonical: tuple[Candidate, ...]
     hints: tuple[str, ...]
     matched: bool
+    missing: tuple[str, ...]
+    method: str
 
 
 def report(
@@ -81,7 +87,26 @@ def report(
     verdict: Verdict = "bad" if refusal is not None else found.verdict
     matched = any(candidate.matches for candidate in found.canonical)
     rows = (*found.rows, row, *_unsigned(headers, found.signed_headers, app))
-    return Report(verdict, rows, refusal, found.canonical, found.hints, matched)
+    missing = _missing(url, found.signed_headers, headers, body)
+    return Report(
+        verdict,
+        rows,
+        refusal,
+        found.canonical,
+        found.hints,
+        matched,
+        missing,
+        hinted_method(found.hints),
+    )
+
+
+def _missing(
+    url: str, signed: Sequence[str], headers: Sequence[tuple[str, str]], body: bytes | None
+) -> tuple[str, ...]:
+    given = {name.strip().lower() for name, _ in headers} | {CONTENT_LENGTH}
+    names = [name for name in signed if name not in given]
+    flagged = parse_qsl(url.partition("?")[2]).count(("X-Sw-Body", "true"))
+    return (*names, *(["body"] if flagged and body is None else []))
 
 
 def _destination(proxied: str, app: App | None, denied: Refusal | None) -> Row:

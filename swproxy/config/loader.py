@@ -7,6 +7,7 @@ its name or not at all, so that a daemon that reloads at that moment never reads
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import fcntl
@@ -17,6 +18,7 @@ import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -108,8 +110,10 @@ def _inspect(path: Path, environ: Mapping[str, str], *, to_sign: bool) -> Inspec
     if root is None:
         return Inspection(faults=assembly.faults)
     sources = list(assembly.sources(root, _app_tables(path, assembly.faults)))
+    # What is there and can't be read or named is a fault by now.
+    none = not sources and not assembly.faults
     config = assembly.config(root, sources)
-    if not sources:
+    if none:
         reason = "there is none: add one with `swproxy app add`"
         assembly.warnings.append(Fault(path, "apps", reason))
     warnings = assembly.warnings + _open_to_others(sources)
@@ -170,6 +174,8 @@ def _text(file: BinaryIO) -> str:
     data = file.read(_FILE_BYTES + 1)
     if len(data) > _FILE_BYTES:
         raise ValueError(f"is longer than {_FILE_BYTES} bytes")
+    if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("begins with a byte order mark: save it as UTF-8 without one")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -218,34 +224,44 @@ def _secrets(table: Table) -> list[str]:
     return [each for each in secrets if isinstance(each, str)] if isinstance(secrets, list) else []
 
 
+_NO_CERTIFICATE = "holds no PEM certificate"
+_NO_KEY = "holds no PEM private key"
+_LOCKED_KEY = "has a passphrase: take it off with `openssl pkey`"
+_TLS_REASONS = {"KEY_VALUES_MISMATCH": "is the key of another certificate"}
+
+
 def _tls_faults(path: Path, config: Config) -> list[Fault]:
     import ssl  # noqa: PLC0415 - takes as long to load as all the rest; most need no file of it
 
     faults: list[Fault] = []
 
-    def attempt(key: str, file: Path, read: Callable[[], object]) -> None:
+    def attempt(key: str, file: Path, otherwise: str, read: Callable[[], object]) -> None:
         try:
             read()
-        except ssl.SSLError:
-            faults.append(Fault(path, key, f"{file} holds no PEM that serves for this"))
+        except ssl.SSLError as error:
+            reason = _TLS_REASONS.get(error.reason or "", otherwise)
+            faults.append(Fault(path, key, f"{file} {reason}"))
         except OSError as error:
             faults.append(Fault(path, key, f"cannot read {file}: {error.strerror}"))
 
     certificate, key = config.server.tls_certificate, config.server.tls_key
     if certificate and key:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        attempt("server.tls_certificate", certificate, certificate.read_bytes)
-        attempt("server.tls_key", key, key.read_bytes)
+        attempt("server.tls_certificate", certificate, _NO_CERTIFICATE, certificate.read_bytes)
+        attempt("server.tls_key", key, _NO_KEY, key.read_bytes)
+        if not faults:
+            trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            load = partial(trust.load_verify_locations, certificate)
+            attempt("server.tls_certificate", certificate, _NO_CERTIFICATE, load)
         if not faults:
             # An empty passphrase, not none: OpenSSL would ask for one on the terminal.
-            attempt(
-                "server.tls_certificate",
-                certificate,
-                lambda: context.load_cert_chain(certificate, key, password=""),
-            )
+            load = partial(context.load_cert_chain, certificate, key, password="")
+            locked = b"ENCRYPTED" in key.read_bytes()
+            attempt("server.tls_key", key, _LOCKED_KEY if locked else _NO_KEY, load)
     if file := config.upstream.ca_file:
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        attempt("upstream.ca_file", file, lambda: trust.load_verify_locations(file))
+        load = partial(trust.load_verify_locations, file)
+        attempt("upstream.ca_file", file, _NO_CERTIFICATE, load)
     return faults
 
 

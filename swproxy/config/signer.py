@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from swproxy.config.config import App, Config
 from swproxy.config.reach import Resolve, nothing_resolved, unreachable
 from swproxy.policy.destination import parse_destination
@@ -15,9 +17,9 @@ def choose(config: Config, app_id: str | None) -> App:
     if app_id is not None and app_id in config.apps:
         return config.apps[app_id]
     if app_id is not None:
-        raise ValueError(f"there is no application {app_id}")
+        raise ValueError(f"there is no application {shlex.quote(app_id)}")
     if len(config.apps) != 1:
-        ids = ", ".join(config.apps) or "there are none yet"
+        ids = ", ".join(map(shlex.quote, config.apps)) or "there are none yet"
         raise ValueError(f"say with --app for which application: {ids}")
     return next(iter(config.apps.values()))
 

@@ -54,7 +54,7 @@ def find(path: Path, app_id: str) -> AppSource:
     if app_id not in sources:
         close = difflib.get_close_matches(app_id, sources, n=1)
         hint = f'; did you mean "{close[0]}"?' if close else ""
-        raise ConfigError([Fault(path, "", f"there is no application {app_id}{hint}")])
+        raise ConfigError([Fault(path, "", f"there is no application {key_path((app_id,))}{hint}")])
     return sources[app_id]
 
 
@@ -89,7 +89,7 @@ def remove(path: Path, app_id: str) -> Path:
 def _own_file(path: Path, app_id: str) -> AppSource:
     source = find(path, app_id)
     if source.prefix:
-        reason = f"[{'.'.join(source.prefix)}] is in the main file, which only you may edit"
+        reason = f"[{key_path(source.prefix)}] is in the main file, which only you may edit"
         raise ConfigError([Fault(source.file, "", reason)])
     return source
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import trio
 
-from swproxy.config.listen_address import ListenAddress, UnixAddress
+from swproxy.config.listen_address import ListenAddress, TcpAddress, UnixAddress
 from swproxy.net.failure import EXHAUSTED
 
 __all__ = ["Listener", "accept_forever", "accept_rest", "close_listeners", "open_listeners"]
@@ -61,6 +61,13 @@ class Listener:
         self.sock.close()
 
 
+_HINTS = {
+    errno.EADDRINUSE: "; `ss -ltnp` tells by whom, and the configuration takes another",
+    errno.EACCES: "; ports below 1024 are root's: let systemd or a web server have them",
+    errno.EADDRNOTAVAIL: "; `ip address` lists those of this machine",
+}
+
+
 def open_listeners(
     addresses: Sequence[ListenAddress], handed_over: Sequence[socket.socket] = ()
 ) -> list[Listener]:
@@ -82,14 +89,18 @@ def open_listeners(
                     if not any(_covers(name, place) for name in names):
                         opened.append(_open_tcp(family, place))
             except OSError as error:
-                reason = (
-                    os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-                )
-                raise OSError(error.errno, f"cannot listen on {address}: {reason}") from error
+                raise OSError(error.errno, _refusal(address, error)) from error
     except BaseException:
         close_listeners(opened)
         raise
     return listeners + opened
+
+
+def _refusal(address: ListenAddress, error: OSError) -> str:
+    number = error.errno or 0
+    reason = os.strerror(number) if number > 0 else error.strerror
+    hint = _HINTS.get(number, "") if isinstance(address, TcpAddress) else ""
+    return f"cannot listen on {address}: {reason}{hint}"
 
 
 def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:

@@ -23,7 +23,7 @@ from swproxy.sw1.canonical import (
 from swproxy.sw1.claims import Claims
 from swproxy.sw1.signed_headers import CONTENT_LENGTH, Counts, signed_values
 
-__all__ = ["Candidate", "Parts", "all_parts", "candidates", "guess"]
+__all__ = ["Candidate", "Parts", "all_parts", "candidates", "guess", "hinted_method"]
 
 _METHODS = (b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS")
 
@@ -117,6 +117,15 @@ def _candidate(
     )
 
 
+def _method_hint(method: bytes) -> str:
+    return f"It was signed for the method {method.decode('latin-1')}."
+
+
+def hinted_method(hints: Sequence[str]) -> str:
+    """Return the method that a request was signed for, if that is among the guesses."""
+    return next((each.decode() for each in _METHODS if _method_hint(each) in hints), "")
+
+
 def guess(
     claims: Claims, parts: Sequence[tuple[str, Parts]], secrets: Sequence[str]
 ) -> tuple[str, ...]:
@@ -160,8 +169,7 @@ def _odd_texts(parts: Parts, claims: Claims) -> Iterator[tuple[str, bytes]]:
     method, spelling, headers, body = parts.method, parts.spelling, parts.headers, parts.body
     for other in dict.fromkeys((method.lower(), method.upper(), *_METHODS)):
         if other != method:
-            words = f"It was signed for the method {other.decode('latin-1')}."
-            yield words, request_head(other, spelling, headers) + body
+            yield _method_hint(other), request_head(other, spelling, headers) + body
     path, _, query = spelling.partition(b"\n")
     for other in dict.fromkeys((b"/", path.rstrip(b"/"), path.rstrip(b"/") + b"/")):
         if other != path:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -222,6 +223,19 @@ class TestApp:
         assert list((directory / "apps").iterdir()) == []
         assert "there is no application chat" in refused("app", "remove", "chat")
 
+    def test_an_id_with_a_space_can_be_typed_as_it_is_shown(self, directory: Path) -> None:
+        config = ("--config", str(directory / "swproxy.toml"))
+        ok("app", "add", "my app", "--allow", "*")
+        rotated = ok("app", "rotate", "my app", *config).splitlines()
+        words = shlex.split(rotated[-1])
+        assert words == ["swproxy", "app", "retire", "my app", *config]
+        assert ok(*words[1:])
+        assert "'my app'" in refused("sign", MODELS)
+        assert 'no application "my ap"; did you mean "my app"?' in refused("app", "show", "my ap")
+        with (directory / "swproxy.toml").open("a") as file:
+            file.write("[apps.'in main']\nsecrets = ['0']\nallow = ['*']\n")
+        assert '[apps."in main"] is in the main file' in refused("app", "rotate", "in main")
+
     def test_a_misspelt_id(self) -> None:
         assert 'did you mean "chat"?' in refused("app", "show", "caht")
 
@@ -399,6 +413,20 @@ class TestExplain:
         assert "\nCanonical request, as received:\n  | POST\n  | /\n" in text
         assert "\nString to sign" in text
         assert "\n  What to do: " in text
+
+    def test_what_was_not_told_of_the_call_is_asked_for(self) -> None:
+        initialise()
+        signed = ok("sign", MODELS, "-X", "PUT").strip()
+        assert "try -X PUT (it was judged as GET)" in explained(signed, "bad")
+        assert "; try " not in explained(signed, "bad", "-X", "POST")
+        signed = ok("sign", MODELS, "-X", "PUT", "-H", "X-A: b", "--body", "c").strip()
+        text = explained(signed, "bad")
+        for option in ("-X METHOD (", "-H 'x-a: ...'", "--body ("):
+            assert option in text
+        assert "try --body (it is signed)\n" in explained(
+            signed, "bad", "-X", "PUT", "-H", "X-A: b"
+        )
+        assert explained(signed, "ok", "-X", "PUT", "-H", "X-A: b", "--body", "c")
 
     def test_every_spelling_on_request(self) -> None:
         initialise("--allow", "*")

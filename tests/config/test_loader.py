@@ -84,6 +84,32 @@ def test_syntax_is_told_for_every_file_with_its_place(path: Path) -> None:
     assert SECRET not in "".join(found)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_told_as_one(path: Path, encoding: str) -> None:
+    path.write_text("[server]\nworkers = 1\n", encoding)
+    write_app(path, "")
+    assert faults(path)[0] == (
+        "swproxy.toml: begins with a byte order mark: save it as UTF-8 without one"
+    )
+
+
+@pytest.mark.parametrize("file", ["a.toml", "-.toml"])
+def test_an_application_with_a_fault_is_one_that_there_is(path: Path, file: str) -> None:
+    write_app(path, "secrets = [", file)
+    assert faults(path)
+    assert warnings(path) == []
+
+
+def test_a_short_secret_is_replaced_where_it_stands(path: Path) -> None:
+    path.write_text("[apps.main]\nsecrets = ['short']\nallow = ['*']")
+    path.chmod(0o600)
+    write_app(path, "secrets = ['short']\nallow = ['*']", "own.toml").chmod(0o600)
+    in_main, in_file = [each for each in warnings(path) if "guessed" in each]
+    assert "openssl rand" in in_main
+    assert "rotate" not in in_main
+    assert "swproxy app rotate" in in_file
+
+
 def test_files_that_cannot_be_read(path: Path) -> None:
     (path.parent / "apps" / "a.toml").mkdir()
     write_app(path, b"#" * ((1 << 20) + 1), "b.toml")
@@ -210,19 +236,27 @@ class TestCertificates:
             ),
             (
                 "[server]\ntls_certificate = 'junk.pem'\ntls_key = 'key.pem'",
-                ["server.tls_certificate: junk.pem holds no PEM that serves for this"],
+                ["server.tls_certificate: junk.pem holds no PEM certificate"],
             ),
-            (  # the key is another's
+            (  # in each other's place
+                "[server]\ntls_certificate = 'key.pem'\ntls_key = 'ca.pem'",
+                ["server.tls_certificate: key.pem holds no PEM certificate"],
+            ),
+            (
                 "[server]\ntls_certificate = 'ca.pem'\ntls_key = 'key.pem'",
-                ["server.tls_certificate: ca.pem holds no PEM that serves for this"],
+                ["server.tls_key: key.pem is the key of another certificate"],
+            ),
+            (
+                "[server]\ntls_certificate = 'both.pem'\ntls_key = 'junk.pem'",
+                ["server.tls_key: junk.pem holds no PEM private key"],
             ),
             (  # a passphrase is not asked for
                 "[server]\ntls_certificate = 'both.pem'\ntls_key = 'locked.pem'",
-                ["server.tls_certificate: both.pem holds no PEM that serves for this"],
+                ["server.tls_key: locked.pem has a passphrase: take it off with `openssl pkey`"],
             ),
             (
                 "[upstream]\nca_file = 'junk.pem'",
-                ["upstream.ca_file: junk.pem holds no PEM that serves for this"],
+                ["upstream.ca_file: junk.pem holds no PEM certificate"],
             ),
             (
                 "[upstream]\nca_file = 'nope.pem'",
