@@ -368,7 +368,7 @@ class AppTable(Section):
             cors=replace(cors, **own),
             headers_from_page=PageHeaders(self.headers_from_page),
             terms=self.terms,
-            plans=MappingProxyType(self.plans),
+            plans=dict(self.plans),
             require=self.require,
         )
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
-from swproxy.config.config import App, Config, Server, Upstream
+from swproxy.config.config import App, AppTable, Config, Server, Upstream
 from swproxy.config.listen_address import TcpAddress, UnixAddress
 from swproxy.daemon.orders import Decoder, Orders, pack
 from swproxy.policy.cors import CorsPolicy
@@ -39,6 +39,24 @@ def test_orders_arrive_as_they_were_sent() -> None:
     assert found.config.open_cors == CONFIG.open_cors
     pattern = found.config.apps["a"].allow[0]
     assert pattern.matches(parse_destination("https://api.example.com/v1/x"))
+
+
+def test_an_application_as_it_is_read_from_a_file_can_be_sent() -> None:
+    """Every key that a table has: whatever it is made into has to fit through the socket."""
+    table = {
+        "secrets": ["one"],
+        "allow": ["https://api.example.com/v1/*"],
+        "headers": {"Authorization": "Bearer key"},
+        "cors": {"allow_origins": ["https://page.example"]},
+        "headers_from_page": ["x-beta"],
+        "terms": {"seconds": 60, "body.model": ["one", "two"]},
+        "plans": {"trial": {"seconds": 10}},
+        "require": ["user"],
+    }
+    assert set(table) <= set(AppTable.model_fields)
+    app = AppTable.model_validate(table).app("a", CorsPolicy(("*",), 60))
+    orders = replace(ORDERS, config=Config(apps={"a": app}))
+    assert Decoder().feed(pack(orders)) == [orders]
 
 
 def test_pieces_are_put_together_and_messages_kept_apart() -> None:
