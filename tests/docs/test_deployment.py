@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from swproxy import __version__
 from tests.support import ROOT
 from tests.support.pages import block
 from tests.support.shell import shell
@@ -15,7 +16,9 @@ def commands(text: str) -> list[str]:
     return re.sub(r"\s*\\\n\s*", " ", text).splitlines()
 
 
-@pytest.mark.parametrize("name", ["deploy", "nginx", "operate", "key"])
+@pytest.mark.parametrize(
+    "name", ["deploy", "nginx", "operate", "key", "stop", "upgrade", "switch", "back", "uninstall"]
+)
 def test_what_it_names_is_there(name: str) -> None:
     text = block(name)
     for path in re.findall(r"systemd/[\w.*-]+", text.replace("/systemd/system/", "")):
@@ -23,6 +26,8 @@ def test_what_it_names_is_there(name: str) -> None:
     units = {path.name for path in (ROOT / "systemd").iterdir()} | {"nginx.service"}
     for unit in re.findall(r"(?:reload|status|-u) ([\w-]+)$", text, re.MULTILINE):
         assert f"{unit}.service" in units
+    versions = set(re.findall(r"/swproxy-([0-9.]*[0-9])", text))
+    assert versions <= {__version__, "0.2.0"}
     for port in re.findall(r"127\.0\.0\.1:(\d+)", text):
         admin = (ROOT / "systemd" / "swproxy-admin.socket").read_text()
         assert f"ListenStream=127.0.0.1:{port}\n" in admin

@@ -164,6 +164,23 @@ class SystemdHost:
         )
         self.run("chmod", f"{mode:o}", path)
 
+    def install(self, version: str) -> None:
+        """Put swproxy where the guide has the virtual environment of a version."""
+        place = f"/opt/swproxy-{version}"
+        site = f"{place}/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+        python = Path(os.path.realpath(sys.executable)).name
+        self.run("mkdir", "-p", f"{place}/bin", site)
+        self.run("ln", "-s", f"/opt/python/bin/{python}", f"{place}/bin/python")
+        self.write(f"{place}/pyvenv.cfg", "home = /opt/python/bin\n")
+        self.write(f"{site}/test.pth", "/opt/source\n/opt/site\n")
+        self.write(
+            f"{place}/bin/swproxy",
+            # A Python built with a shared library looks for it where it was installed at first.
+            "#!/bin/sh\nexport LD_LIBRARY_PATH=/opt/python/lib\n"
+            f'exec {place}/bin/python -m swproxy "$@"\n',
+            mode=0o755,
+        )
+
     def show(self, unit: str, name: str) -> str:
         """Return a property of a unit."""
         return self.run("systemctl", "show", "--value", "--property", name, unit).strip()
@@ -230,23 +247,6 @@ class SystemdHost:
         self._await(lambda: self.run("test", "-e", "/run/systemd/private") == "")
         self._open_door()
         self._await(lambda: self.show("test.target", "ActiveState") == "active")
-        self._install()
-
-    def _install(self) -> None:
-        """Put swproxy where a virtual environment of its own would have it."""
-        site = f"opt/swproxy/lib/python{sys.version_info.major}.{sys.version_info.minor}"
-        python = Path(os.path.realpath(sys.executable)).name
-        self.run("mkdir", "-p", "/opt/swproxy/bin", f"/{site}/site-packages")
-        self.run("ln", "-s", f"/opt/python/bin/{python}", "/opt/swproxy/bin/python")
-        self.write("/opt/swproxy/pyvenv.cfg", "home = /opt/python/bin\n")
-        self.write(f"/{site}/site-packages/test.pth", "/opt/source\n/opt/site\n")
-        self.write(
-            "/opt/swproxy/bin/swproxy",
-            # A Python built with a shared library looks for it where it was installed at first.
-            "#!/bin/sh\nexport LD_LIBRARY_PATH=/opt/python/lib\n"
-            'exec /opt/swproxy/bin/python -m swproxy "$@"\n',
-            mode=0o755,
-        )
 
     def _find_systemd(self) -> int:
         assert self._outer is not None
