@@ -6,7 +6,15 @@ early (a 413, a model that starts to talk) is heard at once.
 
 A reused connection may have been closed by the upstream just as the request was sent. If it closes
 without having answered a byte, the request is sent again, once, over a new connection, provided
-that its body is still at hand.
+that its body is still at hand, and that this can do no harm: the method is idempotent, or the
+kernel had not taken a byte. Browsers send a POST again as well, on the guess that the connection
+was closed before; nginx does not (proxy_next_upstream), nor may a proxy (RFC 9110 section 9.2.2).
+An upstream may have read it, and a model be at work; a page that knows better can try again.
+
+A connection carries no other request after one whose end the upstream may see elsewhere than we do:
+it would take the rest for the beginning of the next client's request, and put that one's key behind
+it. So not after a HEAD, nor after a body that comes as a surprise, nor if an answer began before
+the whole request had been taken.
 
 Request and answer overlap, so each has a state of its own. A request that goes up a second time
 is SENDING again. The answer's states, and what may follow each:
@@ -33,7 +41,9 @@ from swproxy.http.websocket import Handshake, check_switch
 from swproxy.net.failure import DownstreamGone, UpstreamFailure
 from swproxy.net.flow import Flow
 from swproxy.net.pool import UpstreamConnection
+from swproxy.net.stream import unsent_bytes
 from swproxy.policy.headers import downstream_headers, upstream_headers
+from swproxy.policy.methods import idempotent, in_doubt, wants_length
 from swproxy.proxy.admit import Admission
 from swproxy.proxy.call import Call
 from swproxy.proxy.record import Outcome
@@ -42,9 +52,6 @@ from swproxy.proxy.upstream import ResponseHead, UpstreamSilent, read_response_h
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Forward"]
-
-_HAS_BODY = (b"POST", b"PUT", b"PATCH")
-"""Methods whose requests say Content-Length: 0 when they have no body (RFC 9110 section 8.6)."""
 
 _SWITCH = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 
@@ -133,11 +140,14 @@ class Forward:
         destination = self._admission.destination
         upstream = self._pool.take(destination)
         if upstream is not None:
+            before = upstream.stream.sent
             try:
                 await self._send_and_relay(upstream)
                 return
             except UpstreamSilent:
-                if not self._upload.replayable:
+                untouched = upstream.stream.sent == before
+                harmless = untouched or idempotent(self._call.head.method)
+                if not (harmless and self._upload.replayable):
                     raise
                 self._upload.restart()
         await self._send_and_relay(await self._pool.dial(destination))
@@ -158,7 +168,7 @@ class Forward:
                 reusable = await self._send_body_while_answer_comes(upstream, head)
         finally:
             self._record.bytes_up = max(0, upstream.stream.sent - head_end)
-            if reusable and self._request is _Request.SENT:
+            if reusable:
                 self._pool.give_back(upstream)
             else:
                 self._pool.discard(upstream)
@@ -229,6 +239,8 @@ class Forward:
         )
         self._scope.deadline = math.inf
         self._enter(_Answer.HEARD)
+        # What an upstream has received when it answers, its answer acknowledges.
+        whole = self._request is _Request.SENT and not unsent_bytes(upstream.stream.socket)
         self._pool.remember_session(upstream)
         if self._request is _Request.SENT:
             self._admission.close()
@@ -244,7 +256,8 @@ class Forward:
                 "upstream-malformed", "The upstream's answer is malformed."
             ) from error
         await self._relay(upstream, response, head, part)
-        return response.keep_alive and not response.body.excess
+        reusable = whole and response.keep_alive and not response.body.excess
+        return reusable and not in_doubt(self._call.head.method, body=self._upload.length != 0)
 
     async def _relay(
         self, upstream: UpstreamConnection, response: ResponseHead, head: bytes, part: bytes
@@ -320,7 +333,7 @@ class Forward:
             framing = b"".join([b"%b: %b\r\n" % header for header in _SWITCH])
         elif length is None:
             framing = b"Transfer-Encoding: chunked\r\n"
-        elif length or self._call.head.method in _HAS_BODY:
+        elif length or wants_length(self._call.head.method):
             framing = b"Content-Length: %d\r\n" % length
         else:
             framing = b""

@@ -5,12 +5,14 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import trio
 import trustme
 
+from swproxy.net.stream import SocketStream
 from tests.support.parts import require
 from tests.support.wire import End, authority, proxy, take_and_answer, upstream
 
@@ -487,6 +489,11 @@ async def reset_unanswered(end: End) -> None:
     await end.reset()
 
 
+async def read_and_reset(end: End) -> None:
+    await end.read_request()
+    await end.reset()
+
+
 async def begin_to_answer(end: End) -> None:
     await end.read_head()
     await end.send(b"HTTP/1.1 2")
@@ -500,24 +507,121 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize("fate", [close_unanswered, reset_unanswered])
+@pytest.mark.parametrize("fate", [close_unanswered, reset_unanswered, read_and_reset])
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("name", BODIES)
-async def test_a_request_that_met_a_closing_connection_is_sent_again(
+async def test_a_request_that_met_a_closing_connection_is_sent_again_if_that_is_harmless(
     fate: Callable[[End], Awaitable[None]], tls: bool, name: str
 ) -> None:
     body, _ = BODIES[name]
-    signed = name.startswith("signed")
-    async with upstream(Reused(fate), tls=tls) as server, proxy() as swproxy:
+    for method, harmless in [("PUT", True), ("DELETE", True), ("POST", False), ("PATCH", False)]:
+        async with upstream(Reused(fate), tls=tls) as server, proxy() as swproxy:
+            client = await swproxy.connect()
+            await client.send(swproxy.request(server.url))
+            assert (await client.read_response()).body == b"ok"
+            signed = {"body": body} if name.startswith("signed") else {}
+            target = swproxy.target(server.url, method, **signed)
+            line = b"Content-Length: %d" % len(body)
+            head = b"%b %b HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % (method.encode(), target, line)
+            await client.send(head + body)
+            answer = await client.read_response()
+            assert (answer.status, b"upstream-closed" in answer.body) == (
+                (200, False) if harmless else (502, True)
+            )
+            assert len(server.connections) == 1 + harmless
+            if harmless:
+                assert bytes(server.connections[1].received).endswith(b"\r\n\r\n" + body)
+
+
+async def test_a_post_that_has_not_left_is_sent_on_another_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The connection breaks between the look at it and the first byte."""
+    gone = trio.Event()
+
+    async def break_off(end: End) -> None:
+        await end.reset()
+        gone.set()
+
+    async with upstream(Reused(break_off)) as server, proxy() as swproxy:
         client = await swproxy.connect()
         await client.send(swproxy.request(server.url))
         assert (await client.read_response()).body == b"ok"
-        target = swproxy.target(server.url, "POST", **({"body": body} if signed else {}))
-        head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (target, len(body))
-        await client.send(head + body)
+        await gone.wait()
+        monkeypatch.setattr(SocketStream, "is_clean", lambda _: True)
+        await client.send(swproxy.request(server.url, "POST", body=b"hello"))
         assert (await client.read_response()).body == b"ok"
         assert len(server.connections) == 2
-        assert bytes(server.connections[1].received).endswith(b"\r\n\r\n" + body)
+        assert server.received.count(b"POST ") == 1
+
+
+async def test_a_connection_that_answered_a_head_is_not_used_again() -> None:
+    """Some answer it with a body, late."""
+
+    async def answer(end: End) -> None:
+        head = await end.read_head()
+        late = head.startswith(b"HEAD")
+        await end.send(OK + b"Content-Length: 2\r\n\r\n" + (b"" if late else b"ok"))
+        await answer(end)
+
+    async with upstream(answer) as server, proxy() as swproxy:
+        client = await swproxy.connect()
+        await client.send(swproxy.request(server.url, "HEAD"))
+        await client.read_response(head_only=True)
+        await client.send(swproxy.request(server.url))
+        assert (await client.read_response()).body == b"ok"
+        assert len(server.connections) == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize(
+    ("lines", "body"),
+    [(b"", b"hello"), (b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n0\r\n\r\n")],
+    ids=["content-length", "chunked"],
+)
+async def test_a_connection_is_not_used_again_after_a_body_that_comes_as_a_surprise(
+    method: str, lines: bytes, body: bytes
+) -> None:
+    async with upstream(take_and_answer) as server, proxy() as swproxy:
+        client = await swproxy.connect()
+        for _ in range(2):
+            await client.send(swproxy.request(server.url, method, headers=lines, body=body))
+            assert (await client.read_response()).body == b"ok"
+        assert len(server.connections) == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
+async def test_a_connection_that_is_not_in_doubt_is_used_again(method: str) -> None:
+    body = b"hello" if method in ("POST", "PUT") else b""
+    async with upstream(take_and_answer) as server, proxy() as swproxy:
+        client = await swproxy.connect()
+        for _ in range(3):
+            await client.send(swproxy.request(server.url, method, body=body))
+            assert (await client.read_response()).body == b"ok"
+        assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("size", [2, 6_000_000])
+async def test_an_upstream_that_answers_before_it_has_the_body_gets_no_other_request(
+    tls: bool, size: int
+) -> None:
+    """It takes the body for the next request, and would put the next client's key behind it."""
+
+    async def ignore_body(end: End) -> None:
+        while True:
+            await end.read_head()
+            await end.send(OK + b"Content-Length: 2\r\n\r\nok")
+
+    async with upstream(ignore_body, tls=tls) as server, proxy() as swproxy:
+        client = await swproxy.connect()
+        line = b"Content-Length: %d\r\n" % size
+        await client.send(swproxy.request(server.url, "POST", headers=line) + b"G" * (size - 1))
+        assert (await client.read_response()).body == b"ok"
+        with suppress(trio.BrokenResourceError):
+            await client.send(b"E")
+        assert (await swproxy.ask(server.url)).body == b"ok"
+        assert len(server.connections) == 2
 
 
 async def test_a_request_is_sent_again_once_only() -> None:
