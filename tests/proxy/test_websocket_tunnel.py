@@ -13,6 +13,7 @@ import trio
 from swproxy.daemon.listeners import open_listeners
 from swproxy.daemon.service import Service
 from swproxy.net.pump import BUFFER_SIZE
+from tests.support.parts import require_descriptors
 from tests.support.sockets import CLOSE, LINES, ask, frame, switching, unmasked
 from tests.support.wire import PATIENCE, End, Proxy, Recorder, proxy, upstream
 
@@ -496,6 +497,7 @@ async def test_a_tunnel_s_end_leaves_nothing_behind() -> None:
 
 async def test_a_thousand_idle_tunnels_and_one_that_talks() -> None:
     count = 1000
+    require_descriptors(4 * count + 500)
 
     async def echo(end: End) -> None:
         while data := await end.stream.receive_some():

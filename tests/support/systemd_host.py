@@ -24,7 +24,7 @@ from typing import TypeVar
 import pytest
 
 from tests.support import ROOT
-from tests.support.parts import require
+from tests.support.parts import give_up, require
 
 PATIENCE = 20.0
 
@@ -103,7 +103,7 @@ class SystemdHost:
         for binary, package in (("unshare", "util-linux"), ("nsenter", "util-linux")):
             require(binary, package)
         if not Path("/lib/systemd/systemd").exists():
-            _give_up("a machine with systemd needs systemd to be installed")
+            give_up("a machine with systemd needs systemd to be installed")
         self._as_root = _as_root()
         self._work = work
         self._cgroup = _cgroup_root() / f"swproxy-test-{os.getpid()}"
@@ -325,20 +325,13 @@ def _as_root() -> list[str]:
         shutil.which("sudo") is None
         or subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL, check=False).returncode
     ):
-        _give_up("a machine with systemd needs root, or sudo without a password (sudo -v)")
+        give_up("a machine with systemd needs root, or sudo without a password (sudo -v)")
     return prefix
 
 
 def _cgroup_root() -> Path:
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, place, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(place)
-    _give_up("a machine with systemd needs cgroup v2")
-    raise AssertionError
-
-
-def _give_up(reason: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    places = [place for _, place, kind, *_ in mounts if kind == "cgroup2"]
+    if not places:
+        give_up("a machine with systemd needs cgroup v2")
+    return Path(places[0])

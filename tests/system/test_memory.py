@@ -4,14 +4,13 @@ The daemon is a process of its own, so that its memory is its own; sizes are of 
 `--thorough` makes it ten thousand connections.
 """
 
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
 from tests.support.daemon import Daemon, daemon
+from tests.support.parts import require_descriptors
 from tests.support.wire import End, take_and_answer, upstream
 
 KIB = 1024
@@ -24,15 +23,11 @@ def resident(served: Daemon) -> int:
 
 
 @pytest.fixture
-def many(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Return how many connections to make, and let this process have them."""
+def many(request: pytest.FixtureRequest) -> int:
+    """Return how many connections to make."""
     count = 10_000 if request.config.getoption("thorough") else 1_000
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < count + 500:
-        pytest.skip(f"needs {count} descriptors: raise the hard limit (ulimit -Hn)")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield count
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    require_descriptors(count + 500)
+    return count
 
 
 LIMITS = "connections = 12000\nhead_seconds = 300.0\nkeepalive_seconds = 300.0\n"
