@@ -3,6 +3,8 @@
     1. check_claims        the URL is one of the scheme's, in its time, and leads somewhere
     2. the signature       see `sw1.verify`; a signed body is read for it
     3. check_application   the application lets it go there, this way
+    4. applied_terms       which terms hold for it, and what they ask of its head; those of a body
+                           are judged when it has arrived
 
 What is cheap to say comes before a body byte is read. What depends on the application comes only
 once the signature holds, so that a stranger learns nothing from the order of refusals.
@@ -11,11 +13,15 @@ once the signature holds, so that a stranger learns nothing from the order of re
 from collections.abc import Sequence
 
 from swproxy.config.config import App, Config
+from swproxy.policy.applied_terms import AppliedTerms
+from swproxy.policy.body_judge import unmet
 from swproxy.policy.destination import Destination, parse_destination
 from swproxy.sw1.claims import Claims, check_time, parse_target
+from swproxy.sw1.query import show
 from swproxy.sw1.refusal import Refusal
+from swproxy.sw1.terms import NO_TERMS, Terms
 
-__all__ = ["check_application", "check_claims"]
+__all__ = ["applied_terms", "check_application", "check_claims"]
 
 
 def check_claims(target: bytes, config: Config, now: float) -> tuple[Claims, Destination]:
@@ -53,3 +59,28 @@ def check_application(
         raise Refusal(
             "origin-not-allowed", "Pages of this origin may not use the application's WebSockets."
         )
+
+
+def applied_terms(app: App, own: Terms | None) -> AppliedTerms | None:
+    """Return the terms that hold for a proven request, `own` being its URL's; None if none do.
+
+    Raises Refusal ("terms-invalid", "terms-not-met", "terms-unsupported").
+    """
+    if own is None and app.terms is NO_TERMS and not app.require:
+        return None
+    own = own or NO_TERMS
+    for name in app.require:
+        if not own.has(name):
+            raise unmet(name, "the application requires it of every URL")
+    sets = [own, app.terms]
+    if own.plan is not None:
+        plan = app.plans.get(own.plan)
+        if plan is None:
+            detail = f"The term 'plan' is {show(own.plan)}, and the application has no such plan."
+            raise Refusal("terms-invalid", detail)
+        sets.append(plan.terms)
+    for name in ("uses", "tokens"):
+        if any(terms.has(name) for terms in sets):
+            detail = f"The term '{name}' is not counted yet, and so cannot be kept."
+            raise Refusal("terms-unsupported", detail)
+    return AppliedTerms.of(sets)

@@ -41,10 +41,11 @@ class _Json:
         # Ids, codes, outcomes and times are ours and hold nothing that JSON would have to escape.
         first = record.first_byte
         since = "null" if first is None else f"{first - record.started:.6f}"
+        said = "".join([f"{_text(name)}:{_text(text)}," for name, text in _said(record)])
         line = (
             f'{{"time":"{time}","level":"info","event":"request",'
             f'"request_id":"{record.request_id}","client":"{record.client}",'
-            f'"app":{_text(record.app)},"method":{_text(record.method)},'
+            f'"app":{_text(record.app)},{said}"method":{_text(record.method)},'
             f'"origin":{_text(record.origin)},"path":{_text(_short(record.path))},'
             f'"status":{record.status},"outcome":"{record.outcome}","bytes_up":{record.bytes_up},'
             f'"bytes_down":{record.bytes_down},"time_to_first_byte":{since},'
@@ -68,6 +69,7 @@ class _Logfmt:
         line = f"time={time} level=info event=request" if time else "event=request"
         for name, text in (
             ("app", record.app),
+            *_said(record),
             ("method", record.method),
             ("origin", record.origin),
             ("path", _short(record.path)),
@@ -102,6 +104,7 @@ class _Console:
             record.method or "-",
             (record.origin + _short(record.path)) or "-",
             record.app and f"app={record.app}",
+            *[f"{name}={_plain(text)}" for name, text in _said(record)],
             f"up={record.bytes_up} down={record.bytes_down}",
             "" if first is None else f"first={first - record.started:.3f}s",
             f"took={record.ended - record.started:.3f}s",
@@ -120,6 +123,15 @@ class _Console:
 JSON: Format = _Json()
 LOGFMT: Format = _Logfmt()
 CONSOLE: Format = _Console()
+
+
+def _said(record: Record) -> list[tuple[str, str]]:
+    """Return the names and texts that the terms of the URL have for the log."""
+    if not (record.user or record.plan or record.tags):
+        return []
+    said = [("user", record.user), ("plan", record.plan)]
+    said += [(f"tag.{name}", text) for name, text in record.tags]
+    return [(name, text) for name, text in said if text]
 
 
 def _detail(record: Record) -> str:

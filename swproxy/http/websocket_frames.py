@@ -9,13 +9,17 @@ direction and nothing else; a piece inside a large frame costs it a subtraction.
 
 import os
 
-__all__ = ["FrameTracker", "going_away"]
+__all__ = ["GOING_AWAY", "POLICY_VIOLATION", "FrameTracker", "close_frame"]
 
 _CLOSE = 0x8
 _MASKED = 0x80
 
-_GOING_AWAY = (1001).to_bytes(2, "big")
-"""Section 7.4.1: the endpoint, or what stands for it, is going down."""
+_LONGEST_CONTROL = 125
+"""Bytes of a control frame's payload (section 5.5)."""
+
+GOING_AWAY = 1001
+POLICY_VIOLATION = 1008
+"""Section 7.4.1: an endpoint, or what stands for it, goes down; it was sent what it won't have."""
 
 
 class FrameTracker:
@@ -73,10 +77,16 @@ class FrameTracker:
         self._left = max(0, position - size)
 
 
-def going_away(*, masked: bool) -> bytes:
-    """Return a Close frame with status 1001; clients' frames are masked (section 5.3)."""
+def close_frame(status: int, reason: str = "", *, masked: bool) -> bytes:
+    """Return a Close frame (section 5.5.1); clients' frames are masked (section 5.3).
+
+    `reason` is ASCII, and short enough for a control frame.
+    """
+    payload = status.to_bytes(2, "big") + reason.encode("ascii")
+    if len(payload) > _LONGEST_CONTROL:
+        raise ValueError(f"reason: a control frame has room for {_LONGEST_CONTROL - 2} characters")
     if not masked:
-        return bytes((0x88, 2)) + _GOING_AWAY
+        return bytes((0x88, len(payload))) + payload
     mask = os.urandom(4)
-    masked_status = bytes((_GOING_AWAY[0] ^ mask[0], _GOING_AWAY[1] ^ mask[1]))
-    return bytes((0x88, _MASKED | 2)) + mask + masked_status
+    masking = bytes([byte ^ mask[place % 4] for place, byte in enumerate(payload)])
+    return bytes((0x88, _MASKED | len(payload))) + mask + masking

@@ -2,7 +2,7 @@
 
 import errno
 
-__all__ = ["EXHAUSTED", "DownstreamGone", "UpstreamFailure"]
+__all__ = ["EXHAUSTED", "DownstreamGone", "TimeSpent", "UpstreamFailure"]
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """What the kernel says when it has no room for another socket, now."""
@@ -23,3 +23,7 @@ class UpstreamFailure(Exception):  # noqa: N818 - its name says whose failure it
 
 class DownstreamGone(Exception):  # noqa: N818 - a client going away is no error
     """The client closed its connection, or stopped taking bytes for too long."""
+
+
+class TimeSpent(Exception):  # noqa: N818 - a call that ends by its terms is no error
+    """The call has lasted as long as it may."""

@@ -51,12 +51,14 @@ class Flow:
     sink takes none (see `stalled`). `received` counts the bytes that the pump has read, `sent`
     those that the sink has taken, whatever was pushed ahead of them (an answer's head, and what
     came with it) included; `pending` is what was received and not yet taken. A flow in which
-    `urgent_bytes` arrive at once is not kept waiting for others.
+    `urgent_bytes` arrive at once is not kept waiting for others. When the clock is at `ends_at`, it
+    is over, whatever moves.
     """
 
     __slots__ = (
         "_unsent",
         "body",
+        "ends_at",
         "error",
         "idle_seconds",
         "moved",
@@ -78,6 +80,7 @@ class Flow:
         *,
         idle_seconds: float = math.inf,
         write_seconds: float = math.inf,
+        ends_at: float = math.inf,
         urgent_bytes: int = EVENT_BYTES,
     ) -> None:
         self.source = Endpoint(source, 0)
@@ -85,6 +88,7 @@ class Flow:
         self.body = body
         self.idle_seconds = idle_seconds
         self.write_seconds = write_seconds
+        self.ends_at = ends_at
         self.urgent_bytes = urgent_bytes
         self.pending: bytes | memoryview = b""
         self.received = 0

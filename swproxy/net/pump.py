@@ -40,7 +40,7 @@ from typing import cast
 import trio
 
 from swproxy.http.framing import FramingError
-from swproxy.net.failure import DownstreamGone, UpstreamFailure
+from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
 from swproxy.net.flow import Endpoint, Flow
 from swproxy.net.poller import GONE, READ, WRITE, ReadinessPoller, make_poller
 from swproxy.net.tls import BLOCKED, clear_errors
@@ -111,8 +111,8 @@ class Pump:
     async def relay(self, flow: Flow) -> None:
         """Move a flow to its end, which may be now.
 
-        Raises DownstreamGone, UpstreamFailure (also for a body that breaks its framing), or
-        whatever went wrong inside; either way the flow is withdrawn.
+        Raises DownstreamGone, UpstreamFailure (also for a body that breaks its framing), TimeSpent,
+        or whatever went wrong inside; either way the flow is withdrawn.
         """
         if flow.finished:
             return
@@ -283,7 +283,9 @@ class Pump:
             await trio.sleep(SWEEP_SECONDS)
             now = trio.current_time()
             for flow in list(self._flows):
-                if flow.pending:
+                if now >= flow.ends_at:
+                    self._end(flow, TimeSpent())
+                elif flow.pending:
                     if flow.stalled(now):
                         self._end(flow, DownstreamGone())
                 elif now - flow.moved > flow.idle_seconds:

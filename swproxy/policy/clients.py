@@ -1,9 +1,9 @@
 """Who a request came from, as the access log names it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-__all__ = ["client_address"]
+__all__ = ["client_address", "is_within"]
 
 Network = IPv4Network | IPv6Network
 
@@ -31,11 +31,16 @@ def client_address(peer: str, forwarded_for: bytes | None, trusted: Sequence[Net
     return address
 
 
-def _is_trusted(text: str, trusted: Sequence[Network]) -> bool:
+def is_within(text: str, networks: Iterable[Network]) -> bool:
+    """Tell whether an address is in one of `networks`; one that is none ("") is in no network."""
     if not text:
-        return True
+        return False
     address = _folded(ip_address(text))
-    return any(address in network for network in trusted)
+    return any(address in network for network in networks)
+
+
+def _is_trusted(text: str, trusted: Sequence[Network]) -> bool:
+    return not text or is_within(text, trusted)
 
 
 def _folded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

@@ -48,9 +48,9 @@ _STRUCTURE: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]', re.DOTALL)
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def uncheckable(reason: str) -> Refusal:
+def uncheckable(reason: str, *, status: int | None = None) -> Refusal:
     """Return the refusal of a body that readers may take for different things."""
-    return Refusal("body-not-checkable", f"The body cannot be checked: {reason}.")
+    return Refusal("body-not-checkable", f"The body cannot be checked: {reason}.", status=status)
 
 
 def read_object(data: bytes) -> dict[str, Any]:

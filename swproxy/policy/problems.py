@@ -204,6 +204,13 @@ _TERMS = {
         "A typing error in a term's name or value, or a value that is not percent-encoded.",
         "Have sign_url write them (terms=...), or correct the term that the detail names.",
     ),
+    "terms-unsupported": Problem(
+        400,
+        "Terms are not supported",
+        "A term is one that this version of swproxy knows but cannot keep.",
+        "A backend that signs terms of a later version.",
+        "Update swproxy, or sign without the term that the detail names.",
+    ),
     "terms-not-met": Problem(
         403,
         "Terms of the URL are not met",
@@ -223,6 +230,14 @@ _TERMS = {
         "A body that is no JSON, or was not made by a JSON library.",
         "Send application/json as your language's JSON library writes it, uncompressed.",
         also=(415,),
+    ),
+    "seconds-spent": Problem(
+        504,
+        "Call has lasted as long as it may",
+        "The terms allow a call of so many seconds, and the API had not begun to answer by then. An"
+        " answer that has begun is cut, a WebSocket is closed with status 1008.",
+        "An answer that takes longer than the backend reckoned with.",
+        "Ask for a shorter answer, or sign a longer time (seconds=...).",
     ),
 }
 

@@ -1,10 +1,10 @@
 """Whether a request is served: the signature first, then where it wants to go.
 
-All that is cheap is decided from the head alone, before a byte of the body is read. A signed body
-has to be read whole before anything is known of it; it is hashed as it arrives and kept meanwhile.
-That may take a minute, in which the URL expires, the application is removed or its key replaced.
-So what was decided from the head is decided again when the body is there, by the clock and the
-configuration of that moment (see `_judge`).
+All that is cheap is decided from the head alone, before a byte of the body is read. A body that is
+signed, or that terms are about, has to be read whole before it is known whether it may be sent on;
+it is kept meanwhile. That may take a minute, in which the URL expires, the application is removed
+or its key replaced. So what was decided from the head is decided again when the body is there, by
+the clock and the configuration of that moment (`_Request.renew`).
 
 The checks themselves, and their order, are in `config.checks`, which `explain` walks as well. An
 unknown id, a wrong secret and an altered request all get the one answer.
@@ -18,12 +18,14 @@ from dataclasses import dataclass
 
 import trio
 
-from swproxy.config.checks import check_application, check_claims
+from swproxy.config.checks import applied_terms, check_application, check_claims
 from swproxy.config.config import App
 from swproxy.http.websocket import Handshake, read_handshake
+from swproxy.policy.applied_terms import AppliedTerms, Asked
 from swproxy.policy.destination import Destination
-from swproxy.proxy.body import ByteSource, RequestBody, Spool, Upload
+from swproxy.proxy.body import RequestBody, Spool, Upload
 from swproxy.proxy.call import Call
+from swproxy.proxy.checked_body import judge, judge_spool
 from swproxy.sw1.claims import Claims
 from swproxy.sw1.verify import Verification, mismatch
 
@@ -32,7 +34,7 @@ __all__ = ["Admission", "admit"]
 
 @dataclass(slots=True)
 class Admission:
-    """A request that may go on. `close` it, whatever happens: a signed body is held until then."""
+    """A request that may go on. `close` it, whatever happens: its body may be held until then."""
 
     claims: Claims
     app: App
@@ -53,71 +55,119 @@ async def admit(call: Call) -> Admission:
     """Verify a request and find its destination; its body is read off the client's connection.
 
     The call's record is the application's once the signature holds, its CORS policy once all else
-    does. Raises Refusal, or DownstreamGone while a signed body is read.
+    does. Raises Refusal; TimeSpent or DownstreamGone while a body is read that is held.
     """
-    head, source = call.head, call.downstream
-    handshake = read_handshake(head)
-    claims, destination, app = _judge(call)
-    verification = Verification(claims, head.method, head.headers, app.secrets if app else None)
-    limits = call.config.limits
-    spool = None
-    if not claims.body_signed:
-        app = _proven(call, app, destination, verification.accept())
-        _check(app, destination, handshake)
-        body = RequestBody(source, head, limit=limits.body_bytes)
-        upload = _take_upload(source, body)
-    else:
-        body = RequestBody(source, head, limit=limits.signed_body_bytes)
-        spool = Spool(call.worker.spools)
-        try:
-            while piece := await body.read():
-                verification.update(piece)
-                spool.write(piece)
-            call.renew()
-            claims, destination, app = _judge(call)
-            verification.judge_by(app.secrets if app else None)
-            app = _proven(call, app, destination, await _holds(verification, spool))
-            _check(app, destination, handshake)
-        except BaseException:
-            spool.close()
-            raise
-        upload = Upload.of_spool(spool)
-    call.cors = app.cors
-    return Admission(claims, app, destination, upload, spool, handshake)
-
-
-def _judge(call: Call) -> tuple[Claims, Destination, App | None]:
-    """Return what the URL says, as far as it can be trusted now and without its signature."""
-    claims, destination = check_claims(call.head.target, call.config, time.time())
-    return claims, destination, call.config.apps.get(claims.app_id)
-
-
-def _proven(call: Call, app: App | None, destination: Destination, holds: bool) -> App:
-    """Return the application whose signature holds; the record says from now on what it asks."""
-    if app is None or not holds:
-        raise mismatch()
-    call.record.app = app.id
-    call.record.origin = destination.origin
-    call.record.path = destination.path
-    return app
-
-
-def _check(app: App, destination: Destination, handshake: Handshake | None) -> None:
-    check_application(
-        app,
-        destination,
-        websocket=handshake is not None,
-        origins=handshake.origins if handshake else (),
-    )
-
-
-def _take_upload(source: ByteSource, body: RequestBody) -> Upload:
-    """Look at what has arrived: a small body usually comes with its head, or right behind it."""
-    if body.ended:
-        return Upload(whole=b"")
-    data = source.receive_now()
+    request = _Request(call, read_handshake(call.head))
+    claims, limits = request.claims, call.config.limits
+    if claims.body_signed:
+        # What the URL itself asks for is no secret, and may spare everybody the body.
+        own = None if claims.terms is None else AppliedTerms.of([claims.terms])
+        request.apply(own)
+        body = request.body(limits.signed_body_bytes, own)
+        return await _hold(request, body, b"")
+    app, terms = request.pass_checks(request.verification.accept())
+    body = request.body(limits.body_bytes, terms)
+    # A small body usually comes with its head, or right behind it.
+    data = b"" if body.ended else call.downstream.receive_now()
     payload = body.take(data) if data else b""
-    return Upload(whole=payload) if body.ended else Upload(body=body, begun=payload)
+    if terms is not None and terms.checks_body:
+        if not body.ended:
+            return await _hold(request, body, payload)
+        await judge(call.worker, terms, payload)
+    upload = Upload(whole=payload) if body.ended else Upload(body=body, begun=payload)
+    return request.admission(app, upload)
+
+
+async def _hold(request: "_Request", body: RequestBody, begun: bytes) -> Admission:
+    """Read a body whole and judge the call again, and the body as far as that is asked for."""
+    call = request.call
+    spool = Spool(call.worker.spools)
+    try:
+        spool.write(begun)
+        while piece := await body.read():
+            if request.claims.body_signed:
+                request.verification.update(piece)
+            spool.write(piece)
+        request.renew()
+        app, terms = request.pass_checks(await _holds(request.verification, spool))
+        if terms is not None:
+            terms.check_length(spool.length, ended=True)
+            if terms.checks_body:
+                await judge_spool(call.worker, terms, spool, call.config.limits.checked_body_bytes)
+    except BaseException:
+        spool.close()
+        raise
+    return request.admission(app, Upload.of_spool(spool), spool)
+
+
+class _Request:
+    """A request on its way to an admission: what its URL says, as far as it can be trusted now."""
+
+    def __init__(self, call: Call, handshake: Handshake | None) -> None:
+        """Read the URL; raises Refusal."""
+        self.call = call
+        self.handshake = handshake
+        self._read()
+        secrets = self.app.secrets if self.app else None
+        self.verification = Verification(self.claims, call.head.method, call.head.headers, secrets)
+
+    def _read(self) -> None:
+        config = self.call.config
+        self.claims, self.destination = check_claims(self.call.head.target, config, time.time())
+        self.app = config.apps.get(self.claims.app_id)
+
+    def renew(self) -> None:
+        """Take clock and configuration as they are now; raises Refusal."""
+        self.call.renew()
+        self._read()
+        self.verification.judge_by(self.app.secrets if self.app else None)
+
+    def pass_checks(self, holds: bool) -> tuple[App, AppliedTerms | None]:
+        """Return the application whose signature `holds`, and the terms; raises Refusal.
+
+        The record says from then on what is asked, and for whom.
+        """
+        app, own, record = self.app, self.claims.terms, self.call.record
+        if app is None or not holds:
+            raise mismatch()
+        record.app = app.id
+        record.origin = self.destination.origin
+        record.path = self.destination.path
+        if own is not None:
+            record.user, record.plan, record.tags = own.user or "", own.plan or "", own.tags
+        check_application(
+            app,
+            self.destination,
+            websocket=self.handshake is not None,
+            origins=self.handshake.origins if self.handshake else (),
+        )
+        terms = applied_terms(app, own)
+        self.apply(terms)
+        return app, terms
+
+    def apply(self, terms: AppliedTerms | None) -> None:
+        """Hold the head against terms, and the call to the time they give; raises Refusal."""
+        if terms is None:
+            return
+        call, head = self.call, self.call.head
+        websocket = self.handshake is not None
+        terms.check_head(Asked(head.headers, head.content_length, call.record.client, websocket))
+        if terms.seconds is not None:
+            call.seconds = min(call.seconds, terms.seconds)
+
+    def body(self, limit: int, terms: AppliedTerms | None) -> RequestBody:
+        """Return the body, to be read; raises Refusal."""
+        call = self.call
+        if terms is not None and terms.checks_body:
+            limit = min(limit, call.config.limits.checked_body_bytes)
+        return RequestBody(
+            call.downstream, call.head, limit=limit, terms=terms, ends_at=call.ends_at
+        )
+
+    def admission(self, app: App, upload: Upload, spool: Spool | None = None) -> Admission:
+        """Admit the request."""
+        self.call.cors = app.cors
+        return Admission(self.claims, app, self.destination, upload, spool, self.handshake)
 
 
 async def _holds(verification: Verification, spool: Spool) -> bool:

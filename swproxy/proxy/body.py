@@ -7,6 +7,7 @@ signed body is not sent on before its signature holds, so `Spool` keeps it: in m
 together is bounded by a `SpoolBudget`; who comes when it is spent is asked to come again.
 """
 
+import math
 import tempfile
 from collections.abc import Iterator
 from typing import Protocol
@@ -15,7 +16,8 @@ import trio
 
 from swproxy.http.framing import ChunkedBody, ContentLengthBody, FramingError
 from swproxy.http.request import RequestHead
-from swproxy.net.failure import DownstreamGone
+from swproxy.net.failure import DownstreamGone, TimeSpent
+from swproxy.policy.applied_terms import AppliedTerms
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["GRACE_SECONDS", "MEMORY_BYTES", "MIN_RATE", "RequestBody", "Spool", "SpoolBudget"]
@@ -50,11 +52,22 @@ class ByteSource(Protocol):
 class RequestBody:
     """The payload of one request's body, read as it arrives.
 
-    `received` counts payload bytes. Nothing is read beyond the end of the body.
+    `received` counts payload bytes. Nothing is read beyond the end of the body, nor after `ends_at`
+    by trio's clock. `limit` and the length that `terms` allow bound it.
     """
 
-    def __init__(self, source: ByteSource, head: RequestHead, *, limit: int) -> None:
+    def __init__(
+        self,
+        source: ByteSource,
+        head: RequestHead,
+        *,
+        limit: int,
+        terms: AppliedTerms | None = None,
+        ends_at: float = math.inf,
+    ) -> None:
         self._source = source
+        self._terms = terms
+        self._ends_at = ends_at
         self._limit = limit
         self._waited = 0.0
         self._invite = head.expects_continue
@@ -76,7 +89,8 @@ class RequestBody:
     async def read(self) -> bytes:
         """Return some payload, at least a byte, or b"" at the end.
 
-        Raises Refusal (request-malformed, body-too-large, request-timeout) or DownstreamGone.
+        Raises Refusal (request-malformed, body-too-large, request-timeout, terms-not-met),
+        TimeSpent or DownstreamGone.
         """
         if self._invite:
             self._invite = False
@@ -95,10 +109,12 @@ class RequestBody:
         """Return what comes next, in the time that the client has left."""
         began = trio.current_time()
         patience = GRACE_SECONDS + self.received / MIN_RATE - self._waited
-        with trio.move_on_at(began + patience) as scope:
+        with trio.move_on_at(min(began + patience, self._ends_at)) as scope:
             data = await self._source.receive()
         self._waited += trio.current_time() - began
         if scope.cancelled_caught:
+            if trio.current_time() >= self._ends_at:
+                raise TimeSpent
             raise Refusal("request-timeout", "The request body came too slowly.")
         if not data:
             raise DownstreamGone
@@ -118,6 +134,8 @@ class RequestBody:
         # A chunk's size is known before its data: nobody uploads what is going to be refused.
         if self._body.announced > self._limit:
             raise _too_large(self._limit)
+        if self._terms is not None:
+            self._terms.check_length(self._body.announced, ended=self._body.ended)
         return payload
 
 

@@ -3,6 +3,7 @@
 `exchange` makes it, `admit` judges it, `forward` takes it up and its answer down.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -52,6 +53,8 @@ class Call:
     record: Record
     config: Config = field(init=False)
     cors: CorsPolicy = field(init=False)
+    seconds: float = math.inf
+    """how long it may last, from its head on"""
 
     def __post_init__(self) -> None:
         self.renew()
@@ -60,6 +63,11 @@ class Call:
         """Take the configuration that there is now, for a call that is judged again."""
         self.config = self.worker.config
         self.cors = self.config.open_cors
+
+    @property
+    def ends_at(self) -> float:
+        """When it has lasted as long as it may, by trio's clock."""
+        return self.record.started + self.seconds
 
     def own_headers(self) -> tuple[Header, ...]:
         """Return the fields that we put into an answer: CORS, and the request's id."""

@@ -13,7 +13,7 @@ import trio
 
 from swproxy.http.request import UNREAD, RequestHead
 from swproxy.http.respond import render_head, render_problem
-from swproxy.net.failure import DownstreamGone, UpstreamFailure
+from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
 from swproxy.policy.clients import client_address
 from swproxy.proxy.admit import admit
 from swproxy.proxy.call import Call, Downstream
@@ -81,6 +81,9 @@ class Exchange:
             await self._fail("refused", refusal.code, refusal.detail, refusal.status)
         except UpstreamFailure as failure:
             await self._fail("upstream-failed", failure.code, failure.detail)
+        except TimeSpent:
+            allowed = f"The terms allow a call of {self._call.seconds:g} seconds at most."
+            await self._fail("aborted", "seconds-spent", allowed)
         except Exception as error:
             if isinstance(error, _CLIENT_LOST):
                 raise
@@ -90,7 +93,7 @@ class Exchange:
             await self._fail("aborted", "internal", "The proxy failed; its log says more.")
 
     async def _serve(self) -> None:
-        """Admit and forward. Raises Refusal, UpstreamFailure or DownstreamGone."""
+        """Admit and forward. Raises Refusal, UpstreamFailure, TimeSpent or DownstreamGone."""
         call = self._call
         if call.head.expects_other:
             raise Refusal("expectation-failed", "Only Expect: 100-continue is understood.")

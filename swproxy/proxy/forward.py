@@ -38,7 +38,7 @@ import trio
 from swproxy.http.framing import ChunkedBody, FramingError, UntilCloseBody
 from swproxy.http.respond import render_head
 from swproxy.http.websocket import Handshake, check_switch
-from swproxy.net.failure import DownstreamGone, UpstreamFailure
+from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
 from swproxy.net.flow import Flow
 from swproxy.net.pool import UpstreamConnection
 from swproxy.net.stream import unsent_bytes
@@ -97,10 +97,10 @@ class Forward:
         self._pool = call.worker.pool
         self._request = _Request.SENDING
         self._answer = _Answer.AWAITED
-        self._upload_error: Refusal | UpstreamFailure | DownstreamGone | None = None
+        self._upload_error: Refusal | UpstreamFailure | TimeSpent | DownstreamGone | None = None
         # Cancelled when the client has gone; a deadline of it is always somebody's, see `_overdue`.
-        self._scope = trio.CancelScope()
-        self._overdue: UpstreamFailure | None = None
+        self._scope = trio.CancelScope(deadline=call.ends_at)
+        self._overdue: UpstreamFailure | TimeSpent = TimeSpent()
 
     def __repr__(self) -> str:
         where = self._admission.destination.origin
@@ -121,7 +121,7 @@ class Forward:
         self._answer = state
 
     async def run(self) -> None:
-        """Forward and relay. Raises Refusal, UpstreamFailure or DownstreamGone."""
+        """Forward and relay. Raises Refusal, UpstreamFailure, TimeSpent or DownstreamGone."""
         if self._endpoint.gone:
             raise DownstreamGone
         with self._scope:
@@ -133,7 +133,6 @@ class Forward:
         if self._scope.cancelled_caught:
             if self._endpoint.gone:
                 raise DownstreamGone
-            assert self._overdue is not None
             raise self._overdue
 
     async def _attempt(self) -> None:
@@ -177,13 +176,13 @@ class Forward:
         self, upstream: UpstreamConnection, head: bytes
     ) -> bool:
         """Send a body that is large or still arriving, and take the answer meanwhile."""
-        failure: Refusal | UpstreamFailure | DownstreamGone | None = None
+        failure: Refusal | UpstreamFailure | TimeSpent | DownstreamGone | None = None
         reusable = answered = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_body, upstream, head, nursery.cancel_scope)
             try:
                 reusable = await self._relay_answer(upstream)
-            except (Refusal, UpstreamFailure, DownstreamGone) as error:
+            except (Refusal, UpstreamFailure, TimeSpent, DownstreamGone) as error:
                 failure = error
             else:
                 answered = True
@@ -209,7 +208,7 @@ class Forward:
             self._request = _Request.SENT
             if self._answer is _Answer.AWAITED:
                 self._expect_first_byte()
-        except (Refusal, UpstreamFailure, DownstreamGone) as error:
+        except (Refusal, UpstreamFailure, TimeSpent, DownstreamGone) as error:
             self._upload_error = error
             scope.cancel()
 
@@ -268,6 +267,7 @@ class Forward:
             response.body,
             idle_seconds=self._config.upstream.idle_seconds,
             write_seconds=self._config.limits.write_seconds,
+            ends_at=self._call.ends_at,
         )
         record = self._record
         record.status = response.status
@@ -299,6 +299,7 @@ class Forward:
             upstream.stream,
             idle_seconds=self._config.upstream.idle_seconds,
             write_seconds=self._config.limits.write_seconds,
+            ends_at=self._call.ends_at,
         )
         record = self._record
         record.status = 101
@@ -313,6 +314,7 @@ class Forward:
             await tunnel.run()
             if tunnel.closed_here:
                 self.outcome = "aborted"
+                record.code = tunnel.code
                 record.detail = tunnel.closed_here
         finally:
             upstream.stream.sent += tunnel.up.sent
@@ -363,5 +365,7 @@ class Forward:
     def _expect_first_byte(self) -> None:
         seconds = self._config.upstream.first_byte_seconds
         late = f"The upstream did not answer within {seconds:g} seconds."
-        self._overdue = UpstreamFailure("upstream-timeout", late)
-        self._scope.deadline = trio.current_time() + seconds
+        deadline = trio.current_time() + seconds
+        if deadline < self._call.ends_at:
+            self._overdue = UpstreamFailure("upstream-timeout", late)
+            self._scope.deadline = deadline

@@ -26,6 +26,10 @@ class Record:
     app: str = ""
     origin: str = ""
     path: str = ""
+    user: str = ""
+    """who the URL says that the call is made for"""
+    plan: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
     status: int = 0
     outcome: Outcome = "aborted"
     code: str = ""

@@ -13,9 +13,10 @@ How it ends, whoever begins:
   frame back that the peer has not read yet.
 - A side can't be written to any more. What it sent before it broke off may still wait in its
   socket, often its Close frame, so the other direction goes on until it has read that.
-- Nothing came from either side for `idle_seconds`, or a drain is about to run out. Both sides are
-  told with a Close frame of status 1001. It goes between two frames; a direction that does not get
-  to a boundary within `_BOUNDARY_SECONDS` is closed without one, in the middle of a frame, so
+- Nothing came from either side for `idle_seconds`, a drain is about to run out, or the terms allow
+  no longer call. Both sides are told with a Close frame of status 1001; for the last reason it is
+  1008 to the client, whose URL has the terms. It goes between two frames; a direction that does not
+  get to a boundary within `_BOUNDARY_SECONDS` is closed without one, in the middle of a frame, so
   nobody takes what has come for whole.
 
 Whether an end is in order: a side that had a Close frame pass before may end as it likes, as many
@@ -28,7 +29,12 @@ import math
 
 import trio
 
-from swproxy.http.websocket_frames import FrameTracker, going_away
+from swproxy.http.websocket_frames import (
+    GOING_AWAY,
+    POLICY_VIOLATION,
+    FrameTracker,
+    close_frame,
+)
 from swproxy.net.failure import DownstreamGone, UpstreamFailure
 from swproxy.net.flow import Endpoint, Flow
 from swproxy.net.stream import SocketStream
@@ -52,7 +58,8 @@ its stream after ours has ended."""
 class Tunnel:
     """The two flows of one WebSocket; `run` moves them to their end.
 
-    `closed_here` says why, where the end was neither side's doing.
+    `closed_here` says why, where the end was neither side's doing; `code` names it if it is a
+    problem's.
     """
 
     def __init__(
@@ -63,8 +70,11 @@ class Tunnel:
         *,
         idle_seconds: float,
         write_seconds: float,
+        ends_at: float = math.inf,
     ) -> None:
         self.closed_here = ""
+        self.code = ""
+        self._ends_at = ends_at
         self._worker = worker
         self._upstream = upstream
         self._idle_seconds = idle_seconds
@@ -159,11 +169,15 @@ class Tunnel:
         """Return when the tunnel is to be ended from here, with the reason in `closed_here`."""
         idle_at = trio.current_time() + self._idle_seconds
         while not self.closed_here:
-            with trio.CancelScope(deadline=min(idle_at, self._drained_at)) as self._alarm:
+            deadline = min(idle_at, self._drained_at, self._ends_at)
+            with trio.CancelScope(deadline=deadline) as self._alarm:
                 await trio.sleep_forever()
             now = trio.current_time()
             idle_at = max(self.down.moved, self.up.moved) + self._idle_seconds
-            if now >= self._drained_at:
+            if now >= self._ends_at:
+                self.closed_here = "The call has lasted as long as it may."
+                self.code = "seconds-spent"
+            elif now >= self._drained_at:
                 self.closed_here = "The server is going down."
             elif self.down.pending or self.up.pending:
                 # Somebody does not take what has come: the flow's own deadline is about that.
@@ -174,12 +188,20 @@ class Tunnel:
     async def _say_goodbye(self) -> None:
         now = trio.current_time()
         self._scope.deadline = now + _FLUSH_SECONDS
-        for flow, frames in ((self.down, self._frames_down), (self.up, self._frames_up)):
+        if self.code:
+            to_client = close_frame(POLICY_VIOLATION, self.closed_here, masked=False)
+        else:
+            to_client = close_frame(GOING_AWAY, masked=False)
+        to_upstream = close_frame(GOING_AWAY, masked=True)
+        for flow, frames, close in (
+            (self.down, self._frames_down, to_client),
+            (self.up, self._frames_up, to_upstream),
+        ):
             with trio.move_on_at(now + _BOUNDARY_SECONDS):
                 while not frames.at_boundary:  # noqa: ASYNC110 - an event would cost every chunk
                     await trio.sleep(_BOUNDARY_POLL_SECONDS)
             owed = frames.at_boundary and not frames.closing
-            self._worker.pump.finish(flow, going_away(masked=flow is self.up) if owed else b"")
+            self._worker.pump.finish(flow, close if owed else b"")
 
     @property
     def _parted(self) -> bool:

@@ -47,6 +47,8 @@ class Worker:
     connections: set[Drainable] = field(default_factory=set)
     idle: dict[Drainable, trio.CancelScope] = field(default_factory=dict)
     """those that wait between requests and the scope of each one's wait, the oldest first"""
+    judges: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
+    """for the threads that judge large bodies"""
     tunnels: set[Endable] = field(default_factory=set)
     tunnels_end: float = math.inf
     """when the clock is there, tunnels are closed; see `end_tunnels`"""

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.streams import StreamReader
 
-from swproxy.http.websocket_frames import FrameTracker, going_away
+from swproxy.http.websocket_frames import GOING_AWAY, FrameTracker, close_frame
 
 Shape = tuple[Opcode, int, bool]
 
@@ -71,13 +71,20 @@ def test_any_bytes_are_followed_without_complaint() -> None:
     assert tracker.ended
 
 
-def test_what_is_said_at_the_end_is_a_close_frame_with_1001() -> None:
+@pytest.mark.parametrize(("status", "reason"), [(1001, ""), (1008, "x" * 123), (1008, "Over.")])
+def test_what_is_said_at_the_end_is_a_close_frame(status: int, reason: str) -> None:
     for masked in (False, True):
         reader = StreamReader()
-        reader.feed_data(going_away(masked=masked))
+        reader.feed_data(close_frame(status, reason, masked=masked))
         with pytest.raises(StopIteration) as whole:
             next(Frame.parse(reader.read_exact, mask=masked))
         frame = whole.value.value
         assert frame.opcode is Opcode.CLOSE
-        assert Close.parse(frame.data).code == 1001
-    assert going_away(masked=True) != going_away(masked=True)  # section 5.3: unpredictable
+        assert Close.parse(frame.data) == Close(status, reason)
+    # Section 5.3: unpredictable.
+    assert close_frame(status, reason, masked=True) != close_frame(status, reason, masked=True)
+
+
+def test_a_close_frame_has_no_room_for_more() -> None:
+    with pytest.raises(ValueError, match="123 characters"):
+        close_frame(GOING_AWAY, "x" * 124, masked=False)
