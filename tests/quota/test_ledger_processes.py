@@ -14,7 +14,7 @@ from tests.support.hammer import CHURN, RUSH, URL, USES
 from tests.support.ledgers import STORES, Store, call, url, user
 
 ALL = Moment(0, "", lambda _: True)
-FAR = 2**50
+FAR = 2**52
 """Ticks at which every lease of the real clock has ended."""
 
 

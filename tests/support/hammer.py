@@ -17,13 +17,16 @@ from pathlib import Path
 
 import trio
 
+from swproxy.config.store_address import StoreAddress
 from swproxy.quota.accounts import Taken
 from swproxy.quota.checks import Budget, End, Places, Rate, Uses
 from swproxy.quota.ledger import Ledger
 from swproxy.quota.livefile import Place
 from swproxy.quota.sqlite import SqliteLedger
+from swproxy.quota.valkey import Login, ValkeyLedger
 from swproxy.quota.windows import Period
 from tests.support.ledgers import app, call, url, user
+from tests.support.wire import PATIENCE
 
 RUSH = Rate(500, 86400, 500)
 USES = Uses(700)
@@ -33,10 +36,12 @@ ALWAYS = 2**60
 URL = "cd" * 32
 
 
-def open_store(spec: str) -> SqliteLedger:
+def open_store(spec: str) -> Ledger:
     """Return the store on the real clock."""
-    _, live, snapshot = spec.split(":")
-    return SqliteLedger(Place(Path(live), Path(snapshot)))
+    kind, *paths = spec.split(":")
+    if kind == "sqlite":
+        return SqliteLedger(Place(*map(Path, paths)))
+    return ValkeyLedger(StoreAddress(path=paths[0]), Login(), seconds=PATIENCE)
 
 
 def say(word: str) -> None:
@@ -76,6 +81,8 @@ async def churn(ledger: Ledger) -> None:
             say("settled")
         await trio.lowlevel.checkpoint()
         ledger.settle(outcome, End(tokens=3))
+        if isinstance(ledger, ValkeyLedger):
+            await ledger.tend()
         before = True
         await trio.lowlevel.checkpoint()
 

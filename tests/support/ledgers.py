@@ -2,19 +2,22 @@
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
 
-from swproxy.quota.accounts import Account, Call, account_key
-from swproxy.quota.checks import Check
+from swproxy.quota.accounts import Account, Call, Refused, Taken, account_key
+from swproxy.quota.checks import Check, Part
 from swproxy.quota.livefile import Place
 from swproxy.quota.revocations import Revocations
 from swproxy.quota.sqlite import SqliteLedger
+from swproxy.quota.valkey import Login, ValkeyLedger
 from swproxy.quota.windows import MICROS
+from tests.support.redis_server import shared_server
+from tests.support.wire import PATIENCE
 
 __all__ = ["STORES", "Clock", "Note", "Store", "app", "call", "url", "user"]
 
@@ -89,8 +92,63 @@ class SqliteStore:
             nursery.cancel_scope.cancel()
 
 
-Store = SqliteStore
-STORES: dict[str, Callable[[Path], Store]] = {"sqlite": SqliteStore}
+class PromptLedger(ValkeyLedger):
+    """A ledger whose settlements arrive before the next decision, whoever asks for it.
+
+    Otherwise they are on their way beside it, and a test could not say what a decision finds.
+    """
+
+    all: list["PromptLedger"]
+
+    async def admit(self, call: Call) -> Taken | Refused:
+        await self._settle_all()
+        return await super().admit(call)
+
+    async def parts(self, keys: Sequence[str]) -> Mapping[str, Mapping[str, Part]]:
+        await self._settle_all()
+        return await super().parts(keys)
+
+    async def _settle_all(self) -> None:
+        for each in self.all:
+            if each._ended:
+                await each.tend()
+
+
+class ValkeyStore:
+    """A Redis server, emptied."""
+
+    def __init__(self, directory: Path) -> None:
+        self.clock = Clock()
+        self.server = shared_server()
+        self.server.command("FLUSHALL")
+        self._ledgers: list[PromptLedger] = []
+
+    @property
+    def spec(self) -> str:
+        """What `tests.support.hammer` opens the store by, on the real clock."""
+        return f"valkey:{self.server.path}"
+
+    @asynccontextmanager
+    async def ledger(self, note: Note | None = None) -> AsyncIterator[ValkeyLedger]:
+        """Open the store as one worker does."""
+        ledger = PromptLedger(
+            self.server.address,
+            Login(),
+            observer=note,
+            seconds=PATIENCE,
+            moments=lambda: (self.clock.now, self.clock.ticks),
+        )
+        ledger.all = self._ledgers
+        self._ledgers.append(ledger)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(ledger.run)
+            yield ledger
+            self._ledgers.remove(ledger)
+            nursery.cancel_scope.cancel()
+
+
+Store = SqliteStore | ValkeyStore
+STORES: dict[str, Callable[[Path], Store]] = {"sqlite": SqliteStore, "redis": ValkeyStore}
 """Every store, by name; one more makes the whole suite of ledgers run on it."""
 
 

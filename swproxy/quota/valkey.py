@@ -1,0 +1,566 @@
+"""The ledger that many nodes share: a Redis or Valkey server, or a cluster of them.
+
+A decision is one call of a script that runs within the server (`ledger.lua`), by the server's
+clock; so decisions of all nodes follow one another, as in the file that a machine's workers share.
+All keys have one hash tag, which puts them on one node of a cluster.
+
+Nobody waits for a store that is down. A decision has `seconds`; after three in a row that failed
+nothing is asked, until the task that keeps the link, which goes on trying, has had an answer.
+
+Whoever gives up waiting does not know whether its call was taken. Two things make that harmless.
+The script takes nothing behind the time by which it was to be asked, and what was asked for in vain
+is given back when that time is over. To give back, to settle, to renew and to add figures has the
+same effect said twice as said once, so all of it is said until it is confirmed.
+"""
+
+import itertools
+import json
+import os
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from swproxy.config.store_address import StoreAddress
+from swproxy.quota.accounts import Call, Refused, Taken
+from swproxy.quota.checks import Budget, Check, End, Part, Places, Rate, Uses
+from swproxy.quota.figures import Figures, day_of
+from swproxy.quota.ledger import LEASE_SECONDS, LedgerDown, Used, UsedBy
+from swproxy.quota.link import Link, LinkBroken, ServerError, connect
+from swproxy.quota.revocations import Revocation, Revocations
+from swproxy.quota.sqlite import Observer, Unobserved
+from swproxy.quota.windows import MICROS
+
+__all__ = ["Login", "ValkeyLedger"]
+
+_SCRIPT = Path(__file__).with_name("ledger.lua").read_text()
+_SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_PREFIX = "{swproxy}:"
+
+_ASK_SECONDS = 0.1
+_TURN_SECONDS = 0.5
+_PATIENCE_SECONDS = 1.0
+"""For a turn, a login, a connection: nobody waits for those."""
+
+_MOST_FAILURES = 3
+_ELSEWHERE = ("READONLY", "ASK", "CLUSTERDOWN", "LOADING", "MASTERDOWN")
+"""What a node says that can't decide now, where another may."""
+
+_MOVED = "the keys are on another node"
+_MOVED_SECONDS = 0.05
+
+_LATE = MICROS
+"""How long behind its question the script may still take a call."""
+
+_BATCH = 500
+"""Settlements said at a time; the server does nothing else meanwhile."""
+
+_COMMON = 4
+"""Keys that every call of the script has in front of its own."""
+
+_USED = ("requests", "refused", "tokens_in", "tokens_out", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """As whom a server is talked to."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class _Ended:
+    """A call's end that is to be said, from `due` on (trio's clock)."""
+
+    call: Call
+    holder: str
+    end: End
+    due: float = 0.0
+
+
+class _Moved(Exception):  # noqa: N818 - no fault: the cluster has said where to go
+    pass
+
+
+class ValkeyLedger:
+    """A ledger on a server (see `ledger.Ledger`); `run` it as long as it is used.
+
+    `moments` are the time of day and a clock for leases, in microseconds, in place of the server's.
+    """
+
+    def __init__(
+        self,
+        address: StoreAddress,
+        login: Login,
+        tls: ssl.SSLContext | None = None,
+        observer: Observer | None = None,
+        *,
+        seconds: float = _ASK_SECONDS,
+        moments: Callable[[], tuple[int, int]] | None = None,
+    ) -> None:
+        self._address = address
+        self._login = login
+        self._tls = tls if address.tls else None
+        self._observer = observer or Unobserved()
+        self._seconds = seconds
+        self._moments = moments
+        self._nodes: list[tuple[str, int] | str] = [*address.nodes] or [address.path]
+        self._link: Link | None = None
+        self._why = "the store has not been reached yet"
+        self._reached = trio.Event()
+        self._failures = 0
+        self._ahead = 0
+        self._name = self._holder = os.urandom(8).hex()
+        self._renewed = -1
+        self._taken: dict[str, Taken] = {}
+        self._ended: list[_Ended] = []
+        self._wake = trio.Event()
+        self._turning = trio.Lock()
+        self._figures = Figures()
+        self._batch = Figures()
+        self._batches = itertools.count(1)
+        self._number = 0
+        self._streams: dict[tuple[str, str], int] = {}
+        self._serial = ""
+        self._revocations = Revocations()
+
+    @property
+    def revocations(self) -> Revocations:
+        """What is revoked, at most a second old."""
+        return self._revocations
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep a link to the store until cancelled; started when it is there, or can't be made."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_link)
+            await self._reached.wait()
+            task_status.started()
+
+    async def tend(self) -> bool:
+        """Say all that is to be said now; tell whether it was."""
+        try:
+            await self._turn()
+        except LedgerDown:
+            return False
+        return True
+
+    async def admit(self, call: Call) -> Taken | Refused:
+        """Charge a call to all of its accounts, or to none. Raises LedgerDown."""
+        begun = time.perf_counter()
+        try:
+            outcome = await self._decide(call)
+        except LedgerDown:
+            self._observer.failed()
+            raise
+        self._observer.decided(time.perf_counter() - begun)
+        now = self._now()
+        if isinstance(outcome, Taken):
+            self._taken[call.id] = outcome
+            self._figures.began(now, call.app, call.user)
+        else:
+            self._figures.of(now, call.app, call.user).refused += 1
+        return outcome
+
+    def settle(self, taken: Taken, end: End, used: Used | None = None) -> None:
+        """Say how a call ended, once; a second time does nothing. Never waits, never fails."""
+        call = taken.call
+        if self._taken.pop(call.id, None) is None:
+            return
+        self._figures.ended(call.app, call.user)
+        sums = self._figures.of(self._now(), call.app, call.user)
+        if used is not None:
+            sums.add(used)
+        if end.returned:
+            sums.requests -= 1
+        self._ended.append(_Ended(call, taken.holder, end))
+        self._wake.set()
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Revoke URLs for everybody who uses the store. Raises LedgerDown."""
+        await self._turn(revocation)
+
+    async def usage(self, since: date, app: str = "", user: str = "") -> Sequence[UsedBy]:
+        """Return what was used since a day, of all applications and users or of one."""
+        today = day_of(self._now())
+        days = [since + timedelta(days=n) for n in range((today - since).days + 1)][-400:]
+        found: dict[tuple[date, str, str], Used] = {}
+
+        def of(day: date, name: str) -> Used | None:
+            each_app, _, each_user = name.partition("\n")
+            if app not in ("", each_app) or user not in ("", each_user):
+                return None
+            return found.setdefault((day, each_app, each_user), Used())
+
+        sums = await self._hashes([f"used/{day}" for day in days])
+        for day, fields in zip(days, sums, strict=True):
+            for name, value in fields.items():
+                who, _, what = name.rpartition("\n")
+                if what in _USED and (used := of(day, who)) is not None:
+                    setattr(used, what, getattr(used, what) + int(value))
+        for fields in await self._hashes([f"node/{name}" for name in await self._living()]):
+            for name, value in fields.items():
+                if name != "batch" and (used := of(today, name)) is not None:
+                    used.streams += int(value)
+        return [UsedBy(*who, used) for who, used in sorted(found.items())]
+
+    async def parts(self, keys: Sequence[str]) -> Mapping[str, Mapping[str, Part]]:
+        """Return the states of accounts that have one, without what the dead hold."""
+        living = await self._living()
+        found: dict[str, Mapping[str, Part]] = {}
+        for key, fields in zip(keys, await self._hashes(keys), strict=True):
+            state = _parts(fields, living)
+            if state and (self._now() < int(fields["expires"]) or _held(state)):
+                found[key] = state
+        return found
+
+    # Deciding
+
+    async def _decide(self, call: Call) -> Taken | Refused:
+        if self._link is None or self._why:
+            raise LedgerDown(self._why or "the store is not connected")
+        self._change_holder_if_late()
+        holder = self._holder
+        keys = [account.key for account in call.accounts]
+        said: dict[str, Any] = {
+            "holder": holder,
+            "id": call.id,
+            "tokens": call.tokens,
+            "accounts": _accounts(call, _COMMON + 1),
+        }
+        if self._moments is None:
+            said["deadline"] = self._now() + _LATE
+        known = False
+        try:
+            with trio.move_on_after(self._seconds):
+                answer = await self._run_script("admit", keys, said, self._link)
+                known = True
+        except (LinkBroken, ServerError) as error:
+            known = isinstance(error, ServerError)
+            self._fail_once(self._link, error)
+            raise LedgerDown(str(error)) from error
+        finally:
+            if not known:
+                due = trio.current_time() + 2 * _LATE / MICROS
+                self._ended.append(_Ended(call, holder, End(returned=True), due))
+        if not known:
+            self._fail_once(self._link, LinkBroken("the store did not answer in time"))
+            raise LedgerDown("the store did not answer in time")
+        self._failures = 0
+        return self._outcome(call, holder, answer)
+
+    def _outcome(self, call: Call, holder: str, answer: Sequence[Any]) -> Taken | Refused:
+        what = answer[1]
+        if what == b"taken":
+            return Taken(call, holder, ())
+        if what == b"refused":
+            account = call.accounts[answer[2] - 1]
+            wait = int(answer[4])
+            check = account.checks[answer[3] - 1]
+            return Refused(account, check, None if wait < 0 else wait, int(answer[5]))
+        if what == b"lost":
+            raise LedgerDown("what was counted of the URL has been lost")
+        raise LedgerDown("the store was asked too late")
+
+    def _fail_once(self, link: Link, error: Exception) -> None:
+        """Take note of a decision that could not be had."""
+        self._failures += 1
+        self._judge(link, error)
+        if self._failures >= _MOST_FAILURES and link.why != _MOVED:
+            self._go_down(str(error))
+
+    def _judge(self, link: Link, error: Exception) -> None:
+        """End a link to a node that is the wrong one, or has become so."""
+        if not isinstance(error, ServerError):
+            return
+        if error.code == "MOVED":
+            host, _, port = error.rest.split(" ")[1].rpartition(":")
+            # A node that does not know its own name means the one that was asked.
+            self._nodes.insert(0, (host or self._nodes[0][0], int(port)))
+            link.end(_MOVED)
+        elif error.code in _ELSEWHERE:
+            link.end(f"the store said {error.code}")
+
+    # Everything else
+
+    async def _keep_link(self) -> None:
+        while True:
+            node = self._nodes[0]
+            try:
+                await self._use_link(node)
+            except _Moved:
+                pass
+            except (LinkBroken, ServerError, trio.TooSlowError) as error:
+                why = str(error) or "the store does not answer"
+                self._go_down(f"{_name(node)}: {why}")
+            if self._nodes[0] == node:
+                self._nodes.append(self._nodes.pop(0))
+            # What a cluster told is kept; what it told earlier is not worth a list that grows.
+            self._nodes = list(dict.fromkeys(self._nodes))[: len(self._address.nodes) + 8]
+            self._reached.set()
+            await trio.sleep(_MOVED_SECONDS if self._nodes[0] != node else _TURN_SECONDS)
+
+    async def _use_link(self, node: tuple[str, int] | str) -> None:
+        """Use one connection until it ends. Raises LinkBroken, ServerError, TooSlowError."""
+        with trio.fail_after(_PATIENCE_SECONDS):
+            link = Link(await connect(node, self._tls))
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.serve)
+            try:
+                with trio.fail_after(_PATIENCE_SECONDS):
+                    await self._log_in(link)
+                self._link = link
+                while not link.why:
+                    await self._turn()
+                    self._reached.set()
+                    with trio.move_on_after(_TURN_SECONDS):
+                        await self._wake.wait()
+            except (LinkBroken, ServerError, trio.TooSlowError, LedgerDown) as error:
+                failure = error
+            finally:
+                self._link = None
+                nursery.cancel_scope.cancel()
+        if link.why == _MOVED:
+            raise _Moved
+        raise failure if isinstance(failure, ServerError) else LinkBroken(str(failure or link.why))
+
+    async def _log_in(self, link: Link) -> None:
+        if self._login.password:
+            who = (self._login.username,) if self._login.username else ()
+            await link.ask("AUTH", *who, self._login.password)
+        if self._address.database:
+            await link.ask("SELECT", str(self._address.database))
+
+    async def _turn(self, revocation: Revocation | None = None) -> None:
+        """Say what is to be said, and hear what is revoked. Raises LedgerDown."""
+        async with self._turning:
+            link = self._link
+            if link is None:
+                raise LedgerDown(self._why)
+            self._wake = trio.Event()
+            more = True
+            while more:
+                more = await self._say(link, revocation)
+                revocation = None
+
+    async def _say(self, link: Link, revocation: Revocation | None) -> bool:
+        """Say one batch; tell whether there is more."""
+        now = trio.current_time()
+        due = [each for each in self._ended if each.due <= now]
+        batch, more = due[:_BATCH], len(due) > _BATCH
+        keys, said = self._what_to_say(batch, revocation)
+        try:
+            with trio.fail_after(max(_PATIENCE_SECONDS, self._seconds)):
+                answer = await self._run_script("turn", keys, said, link)
+        except trio.TooSlowError as error:
+            link.end("the store did not answer in time")
+            self._go_down(link.why)
+            raise LedgerDown(link.why) from error
+        except (LinkBroken, ServerError) as error:
+            self._judge(link, error)
+            if link.why != _MOVED:
+                self._go_down(str(error))
+            raise LedgerDown(str(error)) from error
+        said_now = set(map(id, batch))
+        self._ended = [each for each in self._ended if id(each) not in said_now]
+        self._batch = Figures()
+        self._streams = {who: n for who, n in self._streams.items() if n}
+        self._renewed = self._ticks()
+        self._learn(answer)
+        return more
+
+    def _what_to_say(
+        self, batch: Sequence[_Ended], revocation: Revocation | None
+    ) -> tuple[list[str], dict[str, Any]]:
+        self._change_holder_if_late()
+        if not self._batch.sums:
+            self._batch = self._figures.detach()
+            self._number = next(self._batches)
+        keys = [f"node/{self._name}"]
+        ended: list[dict[str, Any]] = []
+        for each in batch:
+            keys.append(f"calls/{each.holder}")
+            one: dict[str, Any] = {
+                "calls": _COMMON + len(keys),
+                "id": each.call.id,
+                "holder": each.holder,
+                "tokens": each.call.tokens,
+                "accounts": _accounts(each.call, _COMMON + len(keys) + 1),
+            }
+            keys += [account.key for account in each.call.accounts]
+            if each.end.returned:
+                one["returned"] = True
+            if each.end.tokens is not None:
+                one["used"] = each.end.tokens
+            ended.append(one)
+        used = []
+        for (day, app, user), sums in self._batch.sums.items():
+            keys.append(f"used/{date(1970, 1, 1) + timedelta(days=day)}")
+            more = {name: n for name in _USED if (n := getattr(sums, name))}
+            used.append({"at": _COMMON + len(keys), "name": f"{app}\n{user}", "more": more})
+        self._streams = dict.fromkeys(self._streams, 0) | self._figures.streams
+        said: dict[str, Any] = {
+            "holder": self._holder,
+            "name": self._name,
+            "node": _COMMON + 1,
+            "batch": str(self._number),
+            "ended": ended,
+            "used": used,
+            "streams": {f"{app}\n{user}": n for (app, user), n in self._streams.items()},
+            "revoked": self._serial,
+        }
+        if revocation is not None:
+            said["revoke"] = {
+                name: getattr(revocation, name)
+                for name in ("app", "user", "signature", "before", "until")
+            }
+        return keys, said
+
+    def _learn(self, answer: Sequence[Any]) -> None:
+        if self._why:
+            self._observer.told("ledger-up", f"{self._address} is in use.")
+        self._why = ""
+        self._failures = 0
+        serial = answer[1].decode()
+        if serial != self._serial:
+            self._serial = serial
+            flat = [each.decode() for each in answer[2]]
+            self._revocations = Revocations(map(_revocation, flat[::2], flat[1::2]))
+            self._observer.revoked(self._revocations)
+
+    def _go_down(self, why: str) -> None:
+        if why != self._why:
+            self._observer.told("ledger-down", f"{why}.")
+        self._why = why
+        self._observer.failed()
+
+    def _change_holder_if_late(self) -> None:
+        """Go on under another name if the old one has been taken for dead."""
+        if self._renewed >= 0 and self._ticks() >= self._renewed + LEASE_SECONDS * MICROS:
+            self._holder = os.urandom(8).hex()
+            self._renewed = self._ticks()
+
+    def _ticks(self) -> int:
+        return self._moments()[1] if self._moments else time.monotonic_ns() // 1000
+
+    def _now(self) -> int:
+        """Return the server's time of day, as far as its answers told."""
+        return self._moments()[0] if self._moments else time.monotonic_ns() // 1000 + self._ahead
+
+    # Asking
+
+    async def _run_script(
+        self, what: str, keys: Sequence[str], said: dict[str, Any], link: Link
+    ) -> Sequence[Any]:
+        if self._moments is not None:
+            said["now"], said["ticks"] = self._moments()
+        all_keys = ("meta", "holders", f"calls/{said['holder']}", "revoked", *keys)
+        rest = (str(len(all_keys)), *(_PREFIX + key for key in all_keys), what, json.dumps(said))
+        try:
+            answer: Sequence[Any] = await link.ask("EVALSHA", _SHA, *rest)
+        except ServerError as error:
+            if error.code != "NOSCRIPT":
+                raise
+            answer = await link.ask("EVAL", _SCRIPT, *rest)
+        self._ahead = int(answer[0]) - time.monotonic_ns() // 1000
+        return answer
+
+    async def _hashes(self, keys: Sequence[str]) -> list[dict[str, str]]:
+        """Return hashes, asked for together. Raises LedgerDown."""
+        answers = await self._ask_all([("HGETALL", _PREFIX + key) for key in keys])
+        return [
+            {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+            for flat in answers
+        ]
+
+    async def _living(self) -> set[str]:
+        """Return the names of all workers that are alive. Raises LedgerDown."""
+        now = self._moments()[1] if self._moments else self._now()
+        command = ("ZRANGEBYSCORE", f"{_PREFIX}holders", f"({now}", "+inf")
+        (names,) = await self._ask_all([command])
+        return {name.decode() for name in names}
+
+    async def _ask_all(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
+        if self._link is None:
+            raise LedgerDown(self._why)
+        try:
+            with trio.fail_after(_PATIENCE_SECONDS):
+                answers = [self._link.send(*command) for command in commands]
+                return [await answer.wait() for answer in answers]
+        except (LinkBroken, ServerError, trio.TooSlowError) as error:
+            raise LedgerDown(str(error) or "the store did not answer in time") from error
+
+
+def _name(node: tuple[str, int] | str) -> str:
+    return f"unix:{node}" if isinstance(node, str) else f"{node[0]}:{node[1]}"
+
+
+def _accounts(call: Call, first: int) -> list[dict[str, Any]]:
+    """Return a call's accounts as the script reads them; their keys begin at KEYS[first]."""
+    return [
+        {
+            "at": at,
+            "kind": account.kind,
+            "signed": account.signed,
+            "expires": account.expires,
+            "checks": [_check(check) for check in account.checks],
+        }
+        for at, account in enumerate(call.accounts, first)
+    ]
+
+
+def _check(check: Check) -> dict[str, Any]:
+    said: dict[str, Any] = {"name": check.name, "count": check.count}
+    if isinstance(check, Rate):
+        return said | {
+            "kind": "rate",
+            "interval": check.interval,
+            "most": check.most,
+            "burst": check.burst,
+        }
+    if isinstance(check, Budget):
+        return said | {"kind": "budget", "period": check.period.value}
+    assert isinstance(check, Places | Uses)
+    return said | {"kind": "places" if isinstance(check, Places) else "uses"}
+
+
+def _parts(fields: Mapping[str, str], living: set[str]) -> dict[str, Part]:
+    """Return an account's hash as the checks know it."""
+    state: dict[str, Part] = {}
+    held: dict[str, dict[str, int]] = {}
+    for name, value in fields.items():
+        check, _, holder = name.rpartition("/")
+        if check == "places" or check.count("/"):
+            if holder in living:
+                held.setdefault(check, {})[holder] = int(value)
+        elif check == "tokens":
+            state[name] = [int(float(each)) for each in value.split(" ")]
+        elif name != "expires":
+            state[name] = int(value)
+    for name, part in state.items():
+        if isinstance(part, list):
+            part.append(held.get(name, {}))
+    if "places" in held:
+        state["places"] = held["places"]
+    return state
+
+
+def _held(state: Mapping[str, Part]) -> bool:
+    return any(
+        part if isinstance(part, dict) else isinstance(part, list) and part[-1]
+        for part in state.values()
+    )
+
+
+def _revocation(name: str, moments: str) -> Revocation:
+    app, user, signature = name.split("\n")
+    before, until = moments.split(" ")
+    return Revocation(app, int(before), int(until), user, signature)
