@@ -42,9 +42,38 @@ def test_a_key_is_replaced_as_it_was_installed() -> None:
 def test_nginx_s_site_gets_the_name(tmp_path: Path) -> None:
     """The very commands, with another place for /etc and without nginx's part."""
     script = block("nginx").replace("/etc/nginx/conf.d", str(tmp_path))
-    script = script.replace("nginx -t && systemctl reload nginx\n", "")
+    script = script.replace("nginx -t && systemctl reload nginx\n", "true\n")
     done = shell(ROOT, script)
     assert done.returncode == 0, done.stderr
     site = (tmp_path / "swproxy.conf").read_text()
     assert "edge.example.com" not in site
     assert "server_name your.host;" in site
+
+
+@pytest.mark.parametrize(
+    ("version", "directive"),
+    [
+        ("nginx/1.18.0 (Ubuntu)", False),
+        ("nginx/1.22.1", False),
+        ("nginx/1.9.5", False),
+        ("nginx/1.25.0", False),
+        ("nginx/1.25.1", True),
+        ("nginx/1.26.3", True),
+        ("nginx/1.28.0", True),
+        ("nginx/1.30.1", True),
+        ("nginx/2.4.1", True),
+    ],
+)
+def test_nginx_s_site_speaks_http2_as_its_version_does(
+    tmp_path: Path, version: str, *, directive: bool
+) -> None:
+    stand_in = tmp_path / "nginx"
+    stand_in.write_text(f"#!/bin/sh\necho 'nginx version: {version}' >&2\n")
+    stand_in.chmod(0o755)
+    script = block("nginx").replace("/etc/nginx/conf.d", str(tmp_path))
+    script = script.replace("nginx -t && systemctl reload nginx\n", "true\n")
+    done = shell(ROOT, f"PATH={tmp_path}:$PATH\n{script}")
+    assert done.returncode == 0, done.stderr
+    site = (tmp_path / "swproxy.conf").read_text()
+    assert ("\n    http2 on;\n" in site) == directive
+    assert ("\n    listen 443 ssl http2;\n    listen [::]:443 ssl http2;\n" in site) != directive

@@ -12,7 +12,9 @@ from pathlib import Path
 import trio
 
 from tests.support import ROOT
+from tests.support.pages import block
 from tests.support.parts import require
+from tests.support.shell import shell
 from tests.support.wire import PATIENCE, End, authority
 
 SITE = ROOT / "systemd"
@@ -64,44 +66,58 @@ def free_port() -> int:
         return port
 
 
+def installed_site(work: Path) -> str:
+    """Return the shipped site as the guide's commands install it for the nginx that is here."""
+    script = block("nginx").replace("/etc/nginx/conf.d", str(work))
+    script = script.replace("your.host", "localhost")
+    script = script.replace("nginx -t && systemctl reload nginx\n", "true\n")
+    done = shell(ROOT, script)
+    assert done.returncode == 0, done.stderr
+    return (work / "swproxy.conf").read_text()
+
+
 def site(work: Path, port: int, nodes: Sequence[int]) -> str:
-    """Return the shipped site as it is, but for addresses, certificate and where logs go."""
-    text = (SITE / "nginx.conf").read_text()
+    """Return the installed site as it is, but for addresses, certificate and where logs go."""
+    text = installed_site(work)
     if len(nodes) == 2:
         two = (SITE / "nginx-two-nodes.conf").read_text()
-        block = r"^upstream swproxy {.*?^}\n"
-        found = re.search(block, two, re.DOTALL | re.MULTILINE)
+        upstreams = r"^upstream swproxy {.*?^}\n"
+        found = re.search(upstreams, two, re.DOTALL | re.MULTILINE)
         assert found
-        text = re.sub(block, found[0], text, count=1, flags=re.DOTALL | re.MULTILINE)
+        text = re.sub(upstreams, found[0], text, count=1, flags=re.DOTALL | re.MULTILINE)
         places = ["10.0.0.11:3000", "10.0.0.12:3000"]
     else:
         places = ["127.0.0.1:3000"]
     certificate = authority().issue_cert("localhost")
     certificate.private_key_and_cert_chain_pem.write_to_path(str(work / "certificate.pem"))
-    letsencrypt = "/etc/letsencrypt/live/edge.example.com"
+    letsencrypt = "/etc/letsencrypt/live/localhost"
     changes = [(place, f"127.0.0.1:{node}") for place, node in zip(places, nodes, strict=True)]
     changes += [
         ("listen 443 ", f"listen 127.0.0.1:{port} "),
-        ("    listen [::]:443 ssl http2;\n", ""),
         (f"{letsencrypt}/fullchain.pem", f"{work}/certificate.pem"),
         (f"{letsencrypt}/privkey.pem", f"{work}/certificate.pem"),
         ("/var/log/nginx/", f"{work}/"),
-        ("edge.example.com", "localhost"),
     ]
     for old, new in changes:
         assert old in text, old
         text = text.replace(old, new)
-    return text
+    # Not every machine has IPv6.
+    return re.sub(r" *listen \[::\]:.*\n", "", text)
+
+
+def configure(work: Path, port: int, *nodes: int) -> list[str]:
+    """Write nginx's configuration for a port and swproxys; return the command that runs it."""
+    binary = require("nginx", "nginx")
+    (work / "site.conf").write_text(site(work, port, nodes))
+    (work / "nginx.conf").write_text(_MAIN.format(work=work))
+    return [binary, "-p", str(work), "-c", str(work / "nginx.conf"), "-e", f"{work}/early.log"]
 
 
 @asynccontextmanager
 async def nginx(work: Path, *nodes: int) -> AsyncIterator[Nginx]:
     """Run nginx in front of the swproxy, or the two of them, on the ports `nodes`."""
-    binary = require("nginx", "nginx")
     port = free_port()
-    (work / "site.conf").write_text(site(work, port, nodes))
-    (work / "nginx.conf").write_text(_MAIN.format(work=work))
-    command = [binary, "-p", str(work), "-c", str(work / "nginx.conf"), "-e", f"{work}/early.log"]
+    command = configure(work, port, *nodes)
     process = await trio.lowlevel.open_process(command, stdin=subprocess.DEVNULL)
     edge = Nginx(work, port)
     try:

@@ -1,16 +1,53 @@
 """Behind a real nginx that runs the shipped site: what it must pass on, and what it must not."""
 
+import re
+import ssl
+import subprocess
 from pathlib import Path
 
 import trio
 
 from swproxy import sign_url
-from tests.support.nginx import Nginx, nginx
+from tests.support.nginx import Nginx, configure, nginx
 from tests.support.running import daemon
-from tests.support.wire import APP_ID, PATIENCE, SECRET, End, Proxy, Upstream, proxy, upstream
+from tests.support.wire import (
+    APP_ID,
+    PATIENCE,
+    SECRET,
+    End,
+    Proxy,
+    Upstream,
+    authority,
+    proxy,
+    upstream,
+)
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 EVENTS = [b"data: %d\n\n" % number for number in range(4)]
+
+
+def test_the_nginx_that_is_here_takes_the_site_without_a_warning(tmp_path: Path) -> None:
+    for nodes in ((3000,), (3000, 3001)):
+        command = configure(tmp_path, 8443, *nodes)
+        done = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+        said = done.stdout + done.stderr + (tmp_path / "early.log").read_text()
+        assert done.returncode == 0, said
+        assert "successful" in said
+        assert not re.search(r"\[(?!notice)\w+\] ", said), said
+
+
+async def test_a_browser_is_offered_http2(tmp_path: Path) -> None:
+    async with nginx(tmp_path, 3000) as edge:
+        context = ssl.create_default_context()
+        authority().configure_trust(context)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        stream = await trio.open_tcp_stream("127.0.0.1", edge.port)
+        tls = trio.SSLStream(stream, context, server_hostname="localhost")
+        try:
+            await tls.do_handshake()
+            assert tls.selected_alpn_protocol() == "h2"
+        finally:
+            await trio.aclose_forcefully(tls)
 
 
 def request(swproxy: Proxy, url: str, method: str = "GET", headers: bytes = b"") -> bytes:
@@ -235,13 +272,13 @@ async def test_killing_one_of_two_nodes_loses_only_its_streams(tmp_path: Path) -
             await crowd.begun.acquire()
         for _ in range(4):
             nursery.start_soon(crowd.ask)
-        await crowd.wait_answered(20)
+        await crowd.wait_answered(8)
         name = 'swproxy_active_streams{kind="http"}'
         streams = [await node.metric(name) for node in (one, two)]
         assert min(streams) >= 2
         one.process.kill()
         at_kill = crowd.in_flight
-        await crowd.wait_answered(crowd.answered + 40)
+        await crowd.wait_answered(crowd.answered + 12)
         crowd.over = True
         finish.set()
     # A quick request of that very moment may be among the streams counted.
