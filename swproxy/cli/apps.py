@@ -14,6 +14,7 @@ from swproxy.cli.options import (
     app_id_argument,
     config_option,
     example,
+    note_typed_keys,
     to_type,
 )
 from swproxy.cli.terminal import Commands, print_secret, print_table
@@ -50,7 +51,9 @@ def app_add(
         raise click.UsageError("--allow is needed: say where the application's URLs may lead.")
     app_id, secret = app_id or applications.fresh_id(), applications.fresh_secret()
     table = applications.new_table(secret, allow, headers)
-    click.echo(f"Wrote {store.add(config, app_id, table)}.\n")
+    file = store.add(config, app_id, table)
+    note_typed_keys(headers)
+    click.echo(f"Wrote {file}.\n")
     print_secret(app_id, secret)
     click.echo(_RELOAD)
 

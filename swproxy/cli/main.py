@@ -25,6 +25,7 @@ from swproxy.cli.options import (
     app_option,
     config_option,
     example,
+    note_typed_keys,
     request_options,
     to_type,
 )
@@ -116,6 +117,7 @@ def init(
     app_id, secret = app_id or applications.fresh_id(), applications.fresh_secret()
     table = applications.new_table(secret, allow, headers)
     file = store.initialise(config, app_id, table)
+    note_typed_keys(headers)
     click.echo(f"Wrote {config} and {file}, readable by you alone.\n")
     print_secret(app_id, secret)
     click.echo("\nNext:")

@@ -3,9 +3,10 @@
 # ruff: noqa: PLC0415 - completing an id is rare, and needs what signing should not load
 from __future__ import annotations
 
+import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,7 @@ __all__ = [
     "app_option",
     "config_option",
     "example",
+    "note_typed_keys",
     "request_options",
     "to_type",
 ]
@@ -40,12 +42,23 @@ def example(*lines: str) -> str:
     return f"{VERBATIM}Example:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+_OF_A_KEY = re.compile("auth|cookie|credential|key|password|secret|token", re.IGNORECASE)
+
+
 def _header(text: str) -> tuple[str, str]:
     """Take `Name: value` apart, as curl's -H does."""
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
         raise click.BadParameter("write it as 'Name: value'.")
     return name.strip(), value.strip()
+
+
+def _added_header(text: str) -> tuple[str, str]:
+    """Take a header that is to be configured apart; `Token ` waits for a key that did not come."""
+    name, value = _header(text)
+    if text.endswith(" ") and value.isalpha():
+        raise click.BadParameter("ends behind its first word: is a variable empty, or not set?")
+    return name, value
 
 
 def _body(text: str) -> bytes:
@@ -95,7 +108,7 @@ allow_option = click.option(
 add_headers_option = click.option(
     "--header",
     "headers",
-    type=_header,
+    type=_added_header,
     multiple=True,
     metavar="'NAME: VALUE'",
     help="A header added to each call. Refer to the key, as in 'Authorization: Bearer ${API_KEY}':"
@@ -107,6 +120,17 @@ def to_type(config: Path, *words: str) -> str:
     """Return a command as a shell takes it, with the option that names this configuration."""
     option = () if str(config) == DEFAULT_CONFIG else ("--config", str(config))
     return shlex.join(("swproxy", *words, *option))
+
+
+def note_typed_keys(headers: Iterable[tuple[str, str]]) -> None:
+    """Say of keys that were typed as they are where they stand now."""
+    for name, value in headers:
+        if "${" not in value and _OF_A_KEY.search(name):
+            click.echo(
+                f"note: the value of {name} stands in your shell's history now, and in the file."
+                " Refer to it instead: ${NAME} for a variable, ${file:PATH} for a file.",
+                err=True,
+            )
 
 
 def request_options(command: _Command) -> _Command:

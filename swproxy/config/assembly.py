@@ -6,6 +6,7 @@ then tables become checked values. Reading files and variables is left to `loade
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
 _WEAK_SECRET_CHARACTERS = 16
 # What whoever signs need not be able to read: the API's key, the certificate's key and the like.
 _NOT_TO_SIGN = frozenset({"headers", "tls_certificate", "tls_key", "ca_file"})
+# A word that is a shell's $NAME or $(command), alone or at the end.
+_SHELL = re.compile(r"(?:.*\s)?\$(?:[A-Za-z_]\w*|\(.*\))", re.DOTALL)
 # But that there is a certificate makes the address one of https.
 _TLS_TO_SIGN = dict.fromkeys(("tls_certificate", "tls_key"), "is set")
 
@@ -99,6 +102,7 @@ class Assembly:
         cors = self._section(root, "cors", Cors).policy()
         apps: dict[str, App] = {}
         for source in sources:
+            self._refuse_shell(source)
             table = self._made(source.file, source.prefix, source.table, AppTable)
             if table is not None:
                 apps[source.id] = table.app(source.id, cors)
@@ -149,6 +153,19 @@ class Assembly:
             self.fault(file, place, str(fault))
             return False
         return True
+
+    def _refuse_shell(self, source: AppSource) -> None:
+        """Refuse keys and secrets that a shell was meant to write, and none did."""
+        secrets, headers = source.table.get("secrets"), source.table.get("headers")
+        written: list[tuple[Place, object]] = []
+        if isinstance(secrets, list):
+            written += [(("secrets", number), each) for number, each in enumerate(secrets)]
+        if isinstance(headers, dict) and not self._to_sign:
+            written += [(("headers", name), each) for name, each in headers.items()]
+        for place, value in written:
+            if isinstance(value, str) and _SHELL.fullmatch(value):
+                reason = "has a $ as for a shell: write ${NAME} for an environment variable"
+                self.fault(source.file, (*source.prefix, *place), reason)
 
     def _doubt_secrets(self, source: AppSource, table: AppTable) -> None:
         for number, secret in enumerate(table.secrets):

@@ -130,9 +130,16 @@ def _from_page(pattern: str) -> str:
     return checked
 
 
+_SCHEMES = ("basic", "bearer")
+
+
 def _header_value(value: str) -> str:
     if _CONTROL.search(value):
         raise ValueError("has a line break or another control character in its value")
+    if value.strip(" \t").lower() in _SCHEMES:
+        raise ValueError(
+            "says how a key is used, and none follows: a variable was empty or not set"
+        )
     if not value or value != value.strip(" \t"):
         raise ValueError("has a value that is empty, or begins or ends with a space")
     return value

@@ -24,6 +24,7 @@ from typing import BinaryIO
 
 from swproxy.config.assembly import AppSource, Assembly, Table
 from swproxy.config.config import Config
+from swproxy.config.exposure import open_to_others, reached_by_others
 from swproxy.config.faults import ConfigError, Fault, key_path
 from swproxy.config.reach import Resolve, nothing_resolved, unreachable_patterns
 from swproxy.config.references import BadReferenceError, Reference
@@ -102,8 +103,10 @@ def applications(path: Path) -> list[AppSource]:
 
 
 def _inspect(path: Path, environ: Mapping[str, str], *, to_sign: bool) -> Inspection:
+    keys: list[Path] = []
+
     def resolve(reference: Reference) -> str:
-        return _resolve(reference, path.parent, environ)
+        return _resolve(reference, path.parent, environ, keys)
 
     assembly = Assembly(path, resolve, to_sign=to_sign)
     root = _read_toml(path, assembly.faults)
@@ -116,8 +119,12 @@ def _inspect(path: Path, environ: Mapping[str, str], *, to_sign: bool) -> Inspec
     if none:
         reason = "there is none: add one with `swproxy app add`"
         assembly.warnings.append(Fault(path, "apps", reason))
-    warnings = assembly.warnings + _open_to_others(sources)
-    return Inspection(None if assembly.faults else config, sources, assembly.faults, warnings)
+    if not to_sign:
+        keys += filter(None, [config.server.tls_key])
+        assembly.warnings += open_to_others(path, sources, keys, _mode)
+        assembly.warnings += reached_by_others(path, config.server)
+    found = None if assembly.faults else config
+    return Inspection(found, sources, assembly.faults, assembly.warnings)
 
 
 def _app_tables(path: Path, faults: list[Fault]) -> Iterator[tuple[Path, Table]]:
@@ -183,7 +190,10 @@ def _text(file: BinaryIO) -> str:
         raise ValueError(f"line {line}: is not UTF-8 text") from None
 
 
-def _resolve(reference: Reference, directory: Path, environ: Mapping[str, str]) -> str:
+def _resolve(
+    reference: Reference, directory: Path, environ: Mapping[str, str], keys: list[Path]
+) -> str:
+    """Return what a reference stands for; the files that are read for it are added to `keys`."""
     if reference.name:
         if reference.name not in environ:
             raise BadReferenceError(f"{reference} is not set in the environment")
@@ -195,21 +205,15 @@ def _resolve(reference: Reference, directory: Path, environ: Mapping[str, str]) 
         return text
     path = Path(environ.get("CREDENTIALS_DIRECTORY") or directory, reference.path)
     try:
-        return _read_text(path).rstrip("\r\n")
+        text = _read_text(path).rstrip("\r\n")
     except OSError as error:
         raise BadReferenceError(f"{reference}: cannot read {path}: {error.strerror}") from None
     except ValueError as error:
         raise BadReferenceError(f"{reference}: {path} {error}") from None
-
-
-def _open_to_others(sources: list[AppSource]) -> list[Fault]:
-    """Warn of files that hold a secret itself and that more than an owner and group can read."""
-    literal = {each.file for each in sources if any("${" not in s for s in _secrets(each.table))}
-    return [
-        Fault(file, "", f"holds a secret and is open to others: run `chmod 600 {file}`")
-        for file in sorted(literal)
-        if _mode(file) & (stat.S_IRWXO | stat.S_IWGRP)
-    ]
+    if not text.strip():
+        raise BadReferenceError(f"{reference}: {path} is empty")
+    keys.append(path)
+    return text
 
 
 def _mode(file: Path) -> int:
@@ -217,11 +221,6 @@ def _mode(file: Path) -> int:
         return file.stat().st_mode
     except OSError:  # removed since it was read
         return 0
-
-
-def _secrets(table: Table) -> list[str]:
-    secrets = table.get("secrets")
-    return [each for each in secrets if isinstance(each, str)] if isinstance(secrets, list) else []
 
 
 _NO_CERTIFICATE = "holds no PEM certificate"

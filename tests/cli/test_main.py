@@ -223,6 +223,29 @@ class TestApp:
         assert list((directory / "apps").iterdir()) == []
         assert "there is no application chat" in refused("app", "remove", "chat")
 
+    @pytest.mark.parametrize(
+        ("header", "reason"),
+        [
+            ("Authorization: Bearer ", "is a variable empty, or not set?"),
+            ("X-Api-Key: ", "is empty"),
+            ("Authorization: Bearer", "none follows"),
+            ("Authorization: Bearer $KEY", "has a $ as for a shell"),
+        ],
+    )
+    def test_a_header_without_its_key_is_not_written(
+        self, directory: Path, header: str, reason: str
+    ) -> None:
+        assert reason in refused("app", "add", "new", "--allow", "*", "--header", header)
+        assert not (directory / "apps/new.toml").exists()
+
+    def test_a_key_that_was_typed_is_in_the_shell_s_history(self) -> None:
+        header = ("--allow", "https://a.example/*", "--header")
+        typed = run("app", "add", "one", *header, "Authorization: Bearer sk-canary")
+        assert "note: the value of Authorization stands in your shell's history" in typed.stderr
+        assert "canary" not in typed.output
+        for harmless in ("X-Api-Key: ${KEY}", "Accept: text/plain"):
+            assert run("app", "add", *header, harmless).stderr == ""
+
     def test_an_id_with_a_space_can_be_typed_as_it_is_shown(self, directory: Path) -> None:
         config = ("--config", str(directory / "swproxy.toml"))
         ok("app", "add", "my app", "--allow", "*")

@@ -214,3 +214,19 @@ def test_a_table_can_be_checked_without_its_references() -> None:
     assert check_table(file, GOOD | {"headers": {"A": "Bearer ${NOPE}"}}) == []
     (fault,) = check_table(file, GOOD | {"allow": ["*x"]})
     assert str(fault).startswith("apps/a.toml: allow[0]: ")
+
+
+@pytest.mark.parametrize("value", ["$KEY", "Bearer $OPENAI_API_KEY", "Bearer $(cat key)"])
+def test_a_shell_s_variable_is_no_key(value: str) -> None:
+    _, found, _ = assembled("", {"a": GOOD | {"secrets": [value], "headers": {"X-Key": value}}})
+    assert [each.partition(": has a $")[0] for each in found] == [
+        "apps/a.toml: secrets[0]",
+        "apps/a.toml: headers.X-Key",
+    ]
+    assert value not in "".join(found)
+
+
+@pytest.mark.parametrize("value", ["a$", "$5", "pa$$word and more", "$$${SECRET}"])
+def test_a_dollar_may_be_part_of_a_key(value: str) -> None:
+    _, found, _ = assembled("", {"a": GOOD | {"headers": {"X-Key": value}}})
+    assert found == []

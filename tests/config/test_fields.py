@@ -127,7 +127,9 @@ def test_header_value(value: str) -> None:
         ("s3cret\0", "control character"),
         ("s3cret\x7f", "control character"),
         ("", "empty"),
-        ("Bearer ", "ends with a space"),
+        ("s3cret ", "ends with a space"),
+        ("Bearer ", "none follows"),
+        ("basic", "none follows"),
         ("\ts3cret", "begins or ends"),
     ],
 )

@@ -170,7 +170,7 @@ def test_missing_references_name_key_and_reference(path: Path) -> None:
 
 def test_an_empty_variable_is_no_key(path: Path) -> None:
     write_app(path, APP + "headers = { A = 'Bearer ${KEY}' }")
-    assert "ends with a space" in faults(path, {"KEY": ""})[0]
+    assert "none follows: a variable was empty" in faults(path, {"KEY": ""})[0]
 
 
 @pytest.mark.parametrize(("mode", "told"), [(0o600, 0), (0o640, 0), (0o644, 1), (0o660, 1)])
@@ -185,10 +185,47 @@ def test_a_secret_open_to_others_is_a_warning(path: Path, mode: int, told: int) 
     assert warnings(path) == expected[:told]
 
 
-def test_a_reference_may_be_read_by_anybody(path: Path) -> None:
+def test_a_reference_may_be_read_by_anybody_but_not_what_it_leads_to(path: Path) -> None:
     write_app(path, APP.replace(SECRET, "${file:secret}")).chmod(0o644)
     (path.parent / "secret").write_text(SECRET)
+    (path.parent / "secret").chmod(0o640)
     assert warnings(path) == []
+    (path.parent / "secret").chmod(0o644)
+    (said,) = warnings(path)
+    assert said.startswith("secret: holds a key and is open to others: run `chmod 600 ")
+
+
+@pytest.mark.parametrize("content", ["", "\n", " \r\n"])
+def test_an_empty_file_is_no_key(path: Path, content: str) -> None:
+    write_app(path, APP + "headers = { A = '${file:key}' }")
+    (path.parent / "key").write_text(content)
+    assert faults(path) == ["apps/my-app.toml: headers.A: ${file:key}: key is empty"]
+
+
+def test_a_certificate_s_key_is_nobody_else_s(path: Path) -> None:
+    leaf = trustme.CA().issue_cert("edge.example")
+    leaf.private_key_and_cert_chain_pem.write_to_path(str(path.parent / "both.pem"))
+    path.write_text("[server]\ntls_certificate = 'both.pem'\ntls_key = 'both.pem'\n")
+    write_app(path).chmod(0o600)
+    for mode, told in ((0o600, 0), (0o640, 0), (0o644, 1)):
+        (path.parent / "both.pem").chmod(mode)
+        assert len(warnings(path)) == told
+
+
+@pytest.mark.parametrize("where", [".", "apps", "swproxy.toml", "apps/my-app.toml"])
+def test_what_anybody_can_write_is_told(path: Path, where: str) -> None:
+    path.write_text("")
+    write_app(path).chmod(0o600)
+    assert warnings(path) == []
+    place = path.parent / where
+    before = stat.S_IMODE(place.stat().st_mode)
+    place.chmod(before | stat.S_IWOTH)
+    (said,) = warnings(path)
+    assert str(place.name) in said
+    assert "chmod" in said
+    if place.is_dir():
+        place.chmod(before | stat.S_IWOTH | stat.S_ISVTX)
+        assert warnings(path) == []
 
 
 def test_signing_reads_no_key(path: Path) -> None:

@@ -1,0 +1,81 @@
+"""What others could read, write or reach of a configuration: doubtful, and told as warnings.
+
+Whoever reads a key has it, whoever writes a file decides where keys go, and a signed URL that
+travels in the clear is anybody's. None of it keeps the daemon from serving.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+from swproxy.config.assembly import AppSource, Table
+from swproxy.config.config import Server
+from swproxy.config.faults import Fault
+from swproxy.config.listen_address import ListenAddress, TcpAddress
+from swproxy.policy.addresses import is_public
+
+__all__ = ["Mode", "open_to_others", "reached_by_others"]
+
+Mode = Callable[[Path], int]
+"""Gives the `st_mode` of a file or directory; 0 if it is not there."""
+
+_SHARED = stat.S_IRWXO | stat.S_IWGRP
+
+
+def open_to_others(
+    path: Path, sources: Sequence[AppSource], keys: Iterable[Path], mode: Mode
+) -> Iterator[Fault]:
+    """Warn of files and directories that more than an owner and a group have a say in.
+
+    `path` is the main file, `keys` are the files that hold keys.
+    """
+    files = dict.fromkeys([path, *(source.file for source in sources)])
+    literal = {each.file for each in sources if any("${" not in s for s in _secrets(each.table))}
+    for file in sorted(files):
+        if file in literal and mode(file) & _SHARED:
+            reason = f"holds a secret and is open to others: run `chmod 600 {file}`"
+            yield Fault(file, "", reason)
+        elif mode(file) & stat.S_IWOTH:
+            yield Fault(file, "", f"can be written by anybody: run `chmod o-w {file}`")
+    for file in dict.fromkeys(keys):
+        if mode(file) & _SHARED:
+            yield Fault(file, "", f"holds a key and is open to others: run `chmod 600 {file}`")
+    for directory in dict.fromkeys([path.parent, path.parent / "apps"]):
+        found = mode(directory)
+        # In one like /tmp nobody can take the place of another's file.
+        if found & stat.S_IWOTH and not found & stat.S_ISVTX:
+            reason = f"is a directory that anybody can write in: run `chmod o-w {directory}`"
+            yield Fault(directory, "", reason)
+
+
+def _secrets(table: Table) -> list[str]:
+    secrets = table.get("secrets")
+    return [each for each in secrets if isinstance(each, str)] if isinstance(secrets, list) else []
+
+
+def reached_by_others(path: Path, server: Server) -> Iterator[Fault]:
+    """Warn of listeners that strangers reach and should not: in the clear, or for metrics."""
+    for number, address in enumerate(server.listen):
+        if _is_public(address) and server.tls_certificate is None:
+            reason = (
+                "is reached by others, without TLS: whoever sees a signed URL pass can use it. Set"
+                " server.tls_certificate, or listen on 127.0.0.1 behind a web server that ends TLS"
+            )
+            yield Fault(path, f"server.listen[{number}]", reason)
+    if server.admin_listen is not None and _is_public(server.admin_listen):
+        reason = "is reached by others: metrics tell who uses what. 127.0.0.1 or unix:/path is not"
+        yield Fault(path, "server.admin_listen", reason)
+
+
+def _is_public(address: ListenAddress) -> bool:
+    """Tell whether strangers can get there: on a public address, or on all there are."""
+    if not isinstance(address, TcpAddress):
+        return False
+    try:
+        literal = ip_address(address.host.partition("%")[0])
+    except ValueError:
+        return False  # a name; what it stands for is known to whoever resolves it
+    return literal.is_unspecified or is_public(literal)
