@@ -25,11 +25,15 @@ from swproxy.config.fields import (
     HeaderValue,
     Listen,
     LogFormat,
+    Meter,
+    ModelName,
     Networks,
+    OnLeave,
     Origins,
     PublicUrl,
     Seconds,
     Secrets,
+    WeightValue,
     Workers,
 )
 from swproxy.config.listen_address import ListenAddress, TcpAddress
@@ -38,6 +42,7 @@ from swproxy.policy.cors import MAX_AGE_SECONDS, CorsPolicy
 from swproxy.policy.destination import Destination, Pattern
 from swproxy.policy.field_names import folded
 from swproxy.policy.page_headers import DEFAULT_FROM_PAGE, PageHeaders
+from swproxy.policy.weights import Weight, Weights
 from swproxy.sw1.claims import CLOCK_SKEW_SECONDS, EXPIRY_SECONDS
 from swproxy.sw1.terms import NO_TERMS, Terms
 
@@ -330,7 +335,32 @@ class AppTable(Section):
         default=None,
         description="Which pages may call this application; keys left out are as in [cors].",
     )
-
+    meter: Meter = Field(
+        default="",
+        description='"tokens": what each call used is read off the answer, where the API says it,'
+        " for the log, for metrics and for budgets of tokens. The bytes pass as ever; the API is"
+        " asked not to compress. Empty: nothing is read.",
+    )
+    weights: dict[ModelName, WeightValue] = Field(
+        default={},
+        description="What a token counts for in budgets, by model; a `*` ends a name. A number, or"
+        " a table with input, output and cached, each 1 where nothing is said, cached as input."
+        " A model that is not named counts 1 a token. Log and metrics are not weighed.",
+    )
+    on_leave: OnLeave = Field(
+        default="cancel",
+        description='What becomes of a call whose client leaves. "cancel" ends it, which stops a'
+        ' model that nobody listens to. "drain", for APIs that go on and bill all the same, reads'
+        " the rest of the answer and throws it away, so that what it used is known: at most 64 at"
+        " once a worker, each for five minutes, and as long as the call might have lasted.",
+    )
+    heartbeat_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds of silence in an event stream after which its page is sent a comment,"
+        " between two events. Load balancers cut what is silent for long, often after 60 seconds,"
+        " and models think for longer. 0: never.",
+    )
     terms: TermTable = Field(
         default=NO_TERMS,
         description="Terms that hold for each of its calls, besides those that the URL has: the"
@@ -348,6 +378,13 @@ class AppTable(Section):
         description='Names of terms that every URL has to have, such as ["user", "seconds"]: a URL'
         " that lacks one is refused.",
     )
+
+    @field_validator("weights")
+    @classmethod
+    def _weighs_something(cls, value: dict[str, Weight], info: ValidationInfo) -> dict[str, Weight]:
+        if value and not info.data.get("meter", "tokens"):
+            raise ValueError('weighs nothing without meter = "tokens"')
+        return value
 
     @field_validator("headers")
     @classmethod
@@ -370,6 +407,9 @@ class AppTable(Section):
             terms=self.terms,
             plans=dict(self.plans),
             require=self.require,
+            weights=Weights(self.weights) if self.meter else None,
+            drains=self.on_leave == "drain",
+            heartbeat_seconds=self.heartbeat_seconds,
         )
 
 
@@ -386,6 +426,11 @@ class App:
     terms: Terms = NO_TERMS
     plans: Mapping[str, Plan] = field(default_factory=dict)
     require: tuple[str, ...] = ()
+    weights: Weights | None = None
+    """there if what calls used is read off their answers"""
+    drains: bool = False
+    """whether an answer is read to its end although its client has left"""
+    heartbeat_seconds: float = 0.0
 
     def allows(self, destination: Destination) -> bool:
         """Tell whether requests may go there."""

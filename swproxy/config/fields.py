@@ -6,6 +6,7 @@ never repeat the value: it may hold a secret, put there by a reference.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -21,6 +22,7 @@ from swproxy.policy.cors import parse_origin
 from swproxy.policy.destination import Pattern
 from swproxy.policy.headers import configurable
 from swproxy.policy.page_headers import PageHeaders
+from swproxy.policy.weights import Weight
 
 __all__ = [
     "AdminListen",
@@ -31,11 +33,15 @@ __all__ = [
     "HeaderValue",
     "Listen",
     "LogFormat",
+    "Meter",
+    "ModelName",
     "Networks",
+    "OnLeave",
     "Origins",
     "PublicUrl",
     "Seconds",
     "Secrets",
+    "WeightValue",
     "Workers",
     "check_app_id",
 ]
@@ -96,14 +102,22 @@ def _workers(value: object) -> object:
 
 
 _LogFormats = Literal["auto", "json", "logfmt", "console"]
-_LOG_FORMATS = get_args(_LogFormats)
+_Meters = Literal["", "tokens"]
+_Leavings = Literal["cancel", "drain"]
 
 
-def _log_format(value: object) -> object:
-    if value not in _LOG_FORMATS:
-        got = "another word" if isinstance(value, str) else kind(value)
-        raise ValueError(f'expects "auto", "json", "logfmt" or "console", got {got}')
-    return value
+def _word(literal: object) -> PlainValidator:
+    """Make a field's validator out of the words that it may be."""
+    words = get_args(literal)
+    *others, last = [f'"{word}"' for word in words]
+
+    def validate(value: object) -> object:
+        if value not in words:
+            got = "another word" if isinstance(value, str) else kind(value)
+            raise ValueError(f"expects {', '.join(others)} or {last}, got {got}")
+        return value
+
+    return PlainValidator(validate)
 
 
 def _list() -> Any:
@@ -151,6 +165,26 @@ def _secret(text: str) -> str:
     return text
 
 
+def _model_name(name: str) -> str:
+    if not re.fullmatch(r"[!-~]{1,128}", name) or "*" in name[:-1]:
+        raise ValueError("is not the name of a model, or the beginning of one with * behind it")
+    return name
+
+
+def _weight(value: object) -> Weight:
+    parts = value if isinstance(value, dict) else {"input": value, "output": value}
+    names = [each.name for each in dataclasses.fields(Weight)]
+    if not parts or not all(name in names for name in parts):
+        raise ValueError("expects a number, or a table with input, output and cached")
+    for number in parts.values():
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            raise ValueError(f"expects numbers, got {kind(number)}")
+        if not 0 <= number <= _MOST_WEIGHT:
+            raise ValueError(f"expects numbers from 0 to {_MOST_WEIGHT}")
+    return Weight(**parts)
+
+
+_MOST_WEIGHT = 1_000_000
 _APP_ID_BYTES = 128
 
 
@@ -173,7 +207,9 @@ AdminListen = Annotated[
 Workers = Annotated[int | Literal["auto"], PlainValidator(_workers)]
 PublicUrl = Annotated[str, _text(_public_url)]
 FilePath = Annotated[Path | None, PlainValidator(_path)]
-LogFormat = Annotated[_LogFormats, PlainValidator(_log_format)]
+LogFormat = Annotated[_LogFormats, _word(_LogFormats)]
+Meter = Annotated[_Meters, _word(_Meters)]
+OnLeave = Annotated[_Leavings, _word(_Leavings)]
 Networks = Annotated[tuple[Annotated[Network, _text(_network)], ...], _list()]
 Origins = Annotated[tuple[Annotated[str, _text(parse_origin)], ...], _list()]
 Seconds = Annotated[float, Field(gt=0)]
@@ -183,6 +219,8 @@ Secrets = Annotated[
 Allow = Annotated[
     tuple[Annotated[Pattern, _text(Pattern.parse)], ...], _list(), Field(min_length=1)
 ]
+ModelName = Annotated[str, _text(_model_name)]
+WeightValue = Annotated[Weight, PlainValidator(_weight)]
 HeaderName = Annotated[str, _text(_header_name)]
 HeaderValue = Annotated[str, _text(_header_value)]
 FromPage = Annotated[tuple[Annotated[str, _text(_from_page)], ...], _list()]

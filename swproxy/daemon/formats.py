@@ -51,6 +51,9 @@ class _Json:
             f'"bytes_down":{record.bytes_down},"time_to_first_byte":{since},'
             f'"duration":{record.ended - record.started:.6f}'
         )
+        if record.metered:
+            line += f',"tokens_in":{_number(record.tokens_in)}'
+            line += f',"tokens_out":{_number(record.tokens_out)},"model":{_text(record.model)}'
         if record.code:
             line += f',"code":"{record.code}"'
         if detail := _detail(record):
@@ -85,6 +88,10 @@ class _Logfmt:
         if first is not None:
             line += f" time_to_first_byte={first - record.started:.6f}"
         line += f" duration={record.ended - record.started:.6f}"
+        if record.tokens_in is not None:
+            line += f" tokens_in={record.tokens_in} tokens_out={record.tokens_out}"
+        if record.model:
+            line += f" model={_plain(record.model)}"
         if record.client:
             line += f" client={record.client}"
         return f"{line} request_id={record.request_id}"
@@ -108,6 +115,8 @@ class _Console:
             f"up={record.bytes_up} down={record.bytes_down}",
             "" if first is None else f"first={first - record.started:.3f}s",
             f"took={record.ended - record.started:.3f}s",
+            "" if record.tokens_in is None else f"tokens={record.tokens_in}+{record.tokens_out}",
+            record.model and f"model={record.model}",
             record.client and f"client={record.client}",
             "" if record.outcome == "complete" else record.outcome,
             record.code,
@@ -139,6 +148,10 @@ def _detail(record: Record) -> str:
     if record.outcome == "upstream-failed":
         return record.detail
     return record.for_operator
+
+
+def _number(count: int | None) -> str:
+    return "null" if count is None else str(count)
 
 
 def _short(path: str) -> str:

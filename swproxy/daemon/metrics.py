@@ -43,6 +43,14 @@ FAMILIES: Mapping[str, Family] = {
         "Bytes of bodies as they were on the wire: up to the upstream, down to the client.",
         ("app", "direction"),
     ),
+    "swproxy_tokens_total": Family(
+        "counter",
+        "Tokens that calls of metered applications used: input (read by the model), output.",
+        ("app", "kind"),
+    ),
+    "swproxy_tokens_unknown_total": Family(
+        "counter", "Calls of metered applications whose answers did not say it.", ("app",)
+    ),
     "swproxy_refusals_total": Family(
         "counter", "Requests answered with a problem document, by its code.", ("code",)
     ),
@@ -134,6 +142,8 @@ class Metrics:
         up, down = self._bytes.get(app) or self._byte_slots(app)
         values[up] += record.bytes_up
         values[down] += record.bytes_down
+        if record.metered:
+            self._count_tokens(record)
 
     def crashed(self, error: BaseException) -> None:  # noqa: ARG002 - the log says which
         """Count a fault."""
@@ -148,6 +158,16 @@ class Metrics:
     def dropped(self, count: int) -> None:
         """Count log lines that were given up."""
         self._values[self._dropped] += count
+
+    def _count_tokens(self, record: Record) -> None:
+        if record.tokens_in is None or record.tokens_out is None:
+            slot = self._tally.slot(("swproxy_tokens_unknown_total", record.app))
+            self._values[slot] += 1
+            return
+        keys: list[Key] = [("swproxy_tokens_total", record.app, k) for k in ("input", "output")]
+        read, written = self._tally.slots(keys)
+        self._values[read] += record.tokens_in
+        self._values[written] += record.tokens_out
 
     def _slot(self, app: str, outcome: str) -> int:
         slot = self._tally.slot(("swproxy_requests_total", app, outcome))

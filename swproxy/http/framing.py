@@ -164,12 +164,12 @@ class ChunkedBody:
         "_footer",
         "_line",
         "_payload",
-        "_payload_only",
         "_remaining",
         "_size_line",
         "_trailers",
         "ended",
         "excess",
+        "payload_only",
         "tap",
     )
 
@@ -177,7 +177,7 @@ class ChunkedBody:
         self.tap: Tap | None = None
         self.ended = False
         self.excess = b""
-        self._payload_only = payload_only
+        self.payload_only = payload_only
         self._size_line = _STRICT_SIZE_LINE if strict else _SIZE_LINE
         self._remaining = 0
         self._footer = False
@@ -200,15 +200,15 @@ class ChunkedBody:
         data = b"".join(payload)
         if data and self.tap is not None:
             self.tap(data)
-        part = data if self._payload_only else piece[held:position]
+        part = data if self.payload_only else piece[held:position]
         if self._trailers is None:
             return part
         self._read_trailers(piece, position)
-        return part + b"\r\n" if self.ended and not self._payload_only else part
+        return part + b"\r\n" if self.ended and not self.payload_only else part
 
     def _are_whole_chunks(self, piece: bytes) -> bool:
         """Take a piece of whole chunks, as a token stream has; anything else is left to `feed`."""
-        if self._payload_only or self._remaining or self._footer or self._line:
+        if self.payload_only or self._remaining or self._footer or self._line:
             return False
         if self._trailers is not None:
             return False
@@ -233,7 +233,7 @@ class ChunkedBody:
     def _follow(self, piece: bytes, payload: list[bytes]) -> int:
         """Follow chunks to the end of the piece, or of the last chunk's line; return where."""
         position, size = 0, len(piece)
-        wanted = self._payload_only or self.tap is not None
+        wanted = self.payload_only or self.tap is not None
         while position < size and self._trailers is None:
             if self._remaining:
                 step = min(self._remaining, size - position)

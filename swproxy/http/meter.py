@@ -102,6 +102,11 @@ class Meter:
         return self._tally.usage()
 
     @property
+    def model(self) -> str | None:
+        """The model that answers, if it has been named by what was read."""
+        return self._tally.model
+
+    @property
     def events(self) -> int:
         """About how many events have gone by, without one that has not ended."""
         uncounted = (self._trims - self._counted) * self._last_count
@@ -271,6 +276,11 @@ class InflatingMeter:
     def usage(self) -> Usage | None:
         """Return what the API has said, or None, as always when it could not be followed."""
         return None if self._inflater is None else self._meter.usage()
+
+    @property
+    def model(self) -> str | None:
+        """The model that answers, if it has been named by what was read."""
+        return self._meter.model
 
     @property
     def events(self) -> int:

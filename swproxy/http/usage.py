@@ -78,11 +78,12 @@ class Usage:
 class Tally:
     """Collects what the documents of one answer say."""
 
-    __slots__ = ("_model", "_numbers")
+    __slots__ = ("_numbers", "model")
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
-        self._model: str | None = None
+        self.model: str | None = None
+        """the last that was named, with numbers or without"""
 
     def take(self, document: object) -> None:
         """Take what a parsed document says, which may be nothing."""
@@ -136,13 +137,13 @@ class Tally:
             written = _sum(written, reasoning)  # xAI counts it apart, as its total tells
         if read is None and written is None:
             read = total
-        return Usage(read, written, cached, reasoning, self._model)
+        return Usage(read, written, cached, reasoning, self.model)
 
     def _take_model(self, holder: Mapping[str, object]) -> None:
         model = holder.get("model") or holder.get("modelVersion")
         # It goes to logs, and is looked up in the configuration.
         if isinstance(model, str) and _MODEL.fullmatch(model):
-            self._model = model
+            self.model = model
 
     def _take_account(self, account: Mapping[str, object], within: str = "") -> None:
         for key, value in account.items():

@@ -8,6 +8,7 @@ import math
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import trio
 
@@ -16,7 +17,7 @@ from swproxy.net.failure import DownstreamGone
 from swproxy.net.stream import unsent_bytes
 from swproxy.net.tls import BLOCKED, clear_errors
 
-__all__ = ["EVENT_BYTES", "Endpoint", "Flow"]
+__all__ = ["EVENT_BYTES", "Endpoint", "Flow", "Heartbeat"]
 
 EVENT_BYTES = 4096
 """More than an event of a token stream has."""
@@ -44,6 +45,20 @@ class Endpoint:
         self.writer: Flow | None = None
 
 
+@dataclass(slots=True)
+class Heartbeat:
+    """What a flow sends of its own when its source has been silent for `seconds`.
+
+    `ready` tells whether it may stand where the flow is now.
+    """
+
+    seconds: float
+    data: bytes
+    ready: Callable[[], bool]
+    beaten: float = 0.0
+    """when it was last sent"""
+
+
 class Flow:
     """Bytes on their way from one socket to another, followed by the framing of their body.
 
@@ -60,6 +75,7 @@ class Flow:
         "body",
         "ends_at",
         "error",
+        "heartbeat",
         "idle_seconds",
         "moved",
         "pending",
@@ -82,6 +98,7 @@ class Flow:
         write_seconds: float = math.inf,
         ends_at: float = math.inf,
         urgent_bytes: int = EVENT_BYTES,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self.source = Endpoint(source, 0)
         self.sink = sink
@@ -90,6 +107,7 @@ class Flow:
         self.write_seconds = write_seconds
         self.ends_at = ends_at
         self.urgent_bytes = urgent_bytes
+        self.heartbeat = heartbeat
         self.pending: bytes | memoryview = b""
         self.received = 0
         self.sent = 0

@@ -41,7 +41,7 @@ import trio
 
 from swproxy.http.framing import FramingError
 from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
-from swproxy.net.flow import Endpoint, Flow
+from swproxy.net.flow import Endpoint, Flow, Heartbeat
 from swproxy.net.poller import GONE, READ, WRITE, ReadinessPoller, make_poller
 from swproxy.net.tls import BLOCKED, clear_errors
 
@@ -291,3 +291,18 @@ class Pump:
                 elif now - flow.moved > flow.idle_seconds:
                     late = f"The upstream sent nothing for {flow.idle_seconds:g} seconds."
                     self._end(flow, UpstreamFailure("upstream-timeout", late))
+                elif flow.heartbeat is not None:
+                    self._beat(flow, flow.heartbeat, now)
+
+    def _beat(self, flow: Flow, heartbeat: Heartbeat, now: float) -> None:
+        if now - max(flow.moved, heartbeat.beaten) < heartbeat.seconds or not heartbeat.ready():
+            return
+        heartbeat.beaten = now
+
+        def push(flow: Flow) -> None:
+            flow.push(heartbeat.data)
+            if flow.pending:
+                flow.moved = now  # from now on it is the sink that is waited for
+                self._watch_what_is_due(flow)
+
+        self._attempt(push, flow)

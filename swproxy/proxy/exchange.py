@@ -18,6 +18,7 @@ from swproxy.policy.clients import client_address
 from swproxy.proxy.admit import admit
 from swproxy.proxy.call import Call, Downstream
 from swproxy.proxy.forward import Forward
+from swproxy.proxy.metering import Spent
 from swproxy.proxy.record import Outcome, Record
 from swproxy.proxy.worker import Worker
 from swproxy.sw1.refusal import Refusal
@@ -104,9 +105,22 @@ class Exchange:
             self.keep_alive = forward.keep_alive
             call.record.outcome = forward.outcome
         finally:
+            self._account(forward)
             # Of a WebSocket nobody knows: the client may still be sending.
             self.request_ended = admission.upload.ended and not forward.tunnelled
             admission.close()
+
+    def _account(self, forward: Forward) -> None:
+        """Note down what the call used."""
+        record = self._call.record
+        if forward.metering is None:
+            return
+        spent = Spent(0, 0, 0)
+        if forward.reached:
+            spent = forward.metering.spent(sent=record.bytes_up, received=record.bytes_down)
+        record.metered = True
+        record.tokens_in, record.tokens_out = spent.tokens_in, spent.tokens_out
+        record.model = spent.model
 
     def _may_go_on(self) -> bool:
         return self.keep_alive and not self._call.downstream.draining

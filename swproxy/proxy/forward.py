@@ -46,12 +46,16 @@ from swproxy.policy.headers import downstream_headers, upstream_headers
 from swproxy.policy.methods import idempotent, in_doubt, wants_length
 from swproxy.proxy.admit import Admission
 from swproxy.proxy.call import Call
+from swproxy.proxy.heartbeat import make_heartbeat
+from swproxy.proxy.metering import Metering
 from swproxy.proxy.record import Outcome
 from swproxy.proxy.tunnel import Tunnel
 from swproxy.proxy.upstream import ResponseHead, UpstreamSilent, read_response_head, render_request
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Forward"]
+
+_UNCOMPRESSED = (b"Accept-Encoding", b"identity")
 
 _SWITCH = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 
@@ -81,11 +85,12 @@ class Forward:
 
     `keep_alive` says whether the client's connection may carry another request; the caller sets it
     to what the client wants, and an answer that can't keep it clears it. `outcome` is the record's,
-    where nothing is raised.
+    where nothing is raised. `reached` tells whether the upstream may have got a byte of it.
     """
 
     def __init__(self, call: Call, admission: Admission, *, keep_alive: bool) -> None:
         self.outcome: Outcome = "complete"
+        self.reached = False
         self.keep_alive = keep_alive
         self._call = call
         self._config = call.config
@@ -93,6 +98,8 @@ class Forward:
         self._endpoint = call.downstream.endpoint
         self._admission = admission
         self._upload = admission.upload
+        weights = admission.app.weights
+        self.metering = Metering(weights) if weights is not None else None
         # A reload may put another in its place, with other rules; what it dialled returns to it.
         self._pool = call.worker.pool
         self._request = _Request.SENDING
@@ -125,7 +132,7 @@ class Forward:
         if self._endpoint.gone:
             raise DownstreamGone
         with self._scope:
-            self._endpoint.on_gone = self._scope.cancel
+            self._endpoint.on_gone = self._client_left
             try:
                 await self._attempt()
             finally:
@@ -134,6 +141,12 @@ class Forward:
             if self._endpoint.gone:
                 raise DownstreamGone
             raise self._overdue
+
+    def _client_left(self) -> None:
+        """End the call, unless its answer is wanted all the same and can be had."""
+        if self._admission.app.drains and self._request is _Request.SENT:
+            return
+        self._scope.cancel()
 
     async def _attempt(self) -> None:
         destination = self._admission.destination
@@ -155,7 +168,7 @@ class Forward:
         """Send the request over `upstream`, relay its answer, and keep or close the connection."""
         self._request = _Request.SENDING
         reusable = False
-        head_end = upstream.stream.sent
+        before = head_end = upstream.stream.sent
         try:
             head = self._request_head()
             head_end += len(head)
@@ -166,6 +179,7 @@ class Forward:
             else:
                 reusable = await self._send_body_while_answer_comes(upstream, head)
         finally:
+            self.reached = self.reached or upstream.stream.sent > before
             self._record.bytes_up = max(0, upstream.stream.sent - head_end)
             if reusable:
                 self._pool.give_back(upstream)
@@ -247,6 +261,8 @@ class Forward:
             assert handshake is not None
             await self._tunnel(upstream, response, handshake)
             return False
+        if self.metering is not None:
+            self.metering.begin(response)
         try:
             head = self._response_head(response)
             part = bytes(response.body.feed(response.rest)) if response.rest else b""
@@ -268,6 +284,7 @@ class Forward:
             idle_seconds=self._config.upstream.idle_seconds,
             write_seconds=self._config.limits.write_seconds,
             ends_at=self._call.ends_at,
+            heartbeat=make_heartbeat(response, self._admission.app.heartbeat_seconds),
         )
         record = self._record
         record.status = response.status
@@ -278,6 +295,16 @@ class Forward:
             record.streamed = True
             self._call.worker.observer.began(record)
             await self._call.worker.pump.relay(flow)
+        except DownstreamGone:
+            if self._admission.app.drains:
+                self._endpoint.on_gone = None
+                await self._call.worker.drains.drain(
+                    upstream.stream,
+                    response.body,
+                    self._config.upstream.idle_seconds,
+                    by=self._call.ends_at,
+                )
+            raise
         finally:
             record.bytes_down = max(0, flow.sent - len(head))
 
@@ -320,12 +347,21 @@ class Forward:
             upstream.stream.sent += tunnel.up.sent
             record.bytes_down = max(0, tunnel.down.sent - len(head))
 
+    def _has_say_in_compression(self) -> bool:
+        """Tell whether backend or operator, and not just a browser, says what the API may send."""
+        signed = self._admission.claims.signed_headers
+        configured = [name.lower() for name, _ in self._admission.app.headers]
+        return "accept-encoding" in signed or b"accept-encoding" in configured
+
     def _request_head(self) -> bytes:
         admission = self._admission
+        own = admission.app.headers
+        if self.metering is not None and not self._has_say_in_compression():
+            own = (*own, _UNCOMPRESSED)
         headers = upstream_headers(
             self._call.head.headers,
             admission.claims.signed_headers,
-            admission.app.headers,
+            own,
             admission.destination.authority,
             from_page=admission.app.headers_from_page,
             websocket=admission.handshake is not None,

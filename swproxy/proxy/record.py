@@ -42,6 +42,13 @@ class Record:
     first_byte: float | None = None
     streamed: bool = False
     """whether an upstream's answer has begun to leave, and so `Observer.began` was called"""
+    metered: bool = False
+    """whether what the call used was to be read off its answer"""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    """what it used, None where nobody knows; of an answer that was cut, an estimate"""
+    model: str = ""
+    """the one that answered, as the upstream calls it"""
     kind: str = "http"
     ended: float = 0.0
 

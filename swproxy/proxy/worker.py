@@ -10,6 +10,7 @@ from swproxy.config.config import Config
 from swproxy.net.pool import Pool
 from swproxy.net.pump import Pump
 from swproxy.proxy.body import SpoolBudget
+from swproxy.proxy.drain import Drains
 from swproxy.proxy.record import Observer
 
 __all__ = ["Drainable", "Endable", "Worker"]
@@ -49,6 +50,7 @@ class Worker:
     """those that wait between requests and the scope of each one's wait, the oldest first"""
     judges: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
     """for the threads that judge large bodies"""
+    drains: Drains = field(default_factory=Drains)
     tunnels: set[Endable] = field(default_factory=set)
     tunnels_end: float = math.inf
     """when the clock is there, tunnels are closed; see `end_tunnels`"""

@@ -77,6 +77,9 @@ def test_defaults_are_those_of_the_interface() -> None:
         (Cors, {"max_age_seconds": -1}),
         (Cors, {"allow_origins": ["null"]}),
         (AppTable, TABLE | {"secrets": []}),
+        (AppTable, TABLE | {"weights": {"*": 2}}),
+        (AppTable, TABLE | {"meter": "", "weights": {"*": 2}}),
+        (AppTable, TABLE | {"heartbeat_seconds": -1.0}),
         (AppTable, TABLE | {"secrets": ["a", "b", "c"]}),
         (AppTable, TABLE | {"allow": []}),
         (AppTable, TABLE | {"headers": {"X-Key": "a", "x_key": "b"}}),
@@ -190,3 +193,13 @@ def test_every_key_is_described(section: Any) -> None:
     for name, info in section.model_fields.items():
         assert len(info.description or "") > 40, name
         assert info.description.endswith((".", "?")), name
+
+
+def test_an_application_is_metered_if_it_says_so() -> None:
+    app = AppTable.model_validate(TABLE).app("a", Cors().policy())
+    assert (app.weights, app.drains, app.heartbeat_seconds) == (None, False, 0.0)
+    table = TABLE | {"meter": "tokens", "weights": {"gpt-*": 2}, "on_leave": "drain"}
+    app = AppTable.model_validate(table).app("a", Cors().policy())
+    assert app.weights is not None
+    assert app.weights.units("gpt-5", 1, 2) == 6
+    assert app.drains

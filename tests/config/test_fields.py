@@ -10,12 +10,17 @@ from swproxy.config.fields import (
     HeaderName,
     HeaderValue,
     LogFormat,
+    Meter,
+    ModelName,
     Networks,
+    OnLeave,
     PublicUrl,
     Secrets,
+    WeightValue,
     Workers,
     check_app_id,
 )
+from swproxy.policy.weights import Weight
 
 
 def refusal(kind: Any, value: object) -> str:
@@ -178,3 +183,56 @@ def test_headers_from_page() -> None:
 )
 def test_headers_from_page_refused(pattern: object, reason: str) -> None:
     assert reason in refusal(FromPage, [pattern])
+
+
+@pytest.mark.parametrize(
+    ("value", "weight"),
+    [
+        (2, Weight(2.0, 2.0)),
+        (0, Weight(0.0, 0.0)),
+        (0.25, Weight(0.25, 0.25)),
+        ({"input": 1, "output": 8}, Weight(1.0, 8.0)),
+        ({"cached": 0.1}, Weight(1.0, 1.0, 0.1)),
+    ],
+)
+def test_weights(value: object, weight: Weight) -> None:
+    assert TypeAdapter(WeightValue).validate_python(value) == weight
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("2", "expects numbers, got text"),
+        (True, "expects numbers, got true or false"),
+        (-1, "expects numbers from 0 to"),
+        (1e9, "expects numbers from 0 to"),
+        (float("nan"), "expects numbers from 0 to"),
+        ({}, "expects a number, or a table with input, output and cached"),
+        ({"inputs": 1}, "expects a number, or a table with input, output and cached"),
+        ({"input": "1"}, "expects numbers, got text"),
+    ],
+)
+def test_weights_refused(value: object, reason: str) -> None:
+    assert reason in refusal(WeightValue, value)
+
+
+@pytest.mark.parametrize("name", ["gpt-5", "gpt-5*", "*", "openai/gpt-5:free"])
+def test_model_names(name: str) -> None:
+    assert TypeAdapter(ModelName).validate_python(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "two words", "*-mini", "ü", "x" * 129])
+def test_model_names_refused(name: str) -> None:
+    assert "is not the name of a model" in refusal(ModelName, name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "reason"),
+    [
+        (Meter, "money", 'expects "" or "tokens", got another word'),
+        (OnLeave, "stay", 'expects "cancel" or "drain", got another word'),
+        (OnLeave, 1, 'expects "cancel" or "drain", got a whole number'),
+    ],
+)
+def test_words_refused(kind: Any, value: object, reason: str) -> None:
+    assert refusal(kind, value) == reason

@@ -62,4 +62,8 @@ def test_keys_give_defaults_as_toml() -> None:
         "terms": "",
         "plans": "",
         "require": "[]",
+        "meter": '""',
+        "weights": "{}",
+        "on_leave": '"cancel"',
+        "heartbeat_seconds": "0.0",
     }

@@ -45,6 +45,9 @@ LOG_FIELDS: Mapping[str, str] = {
     "bytes_down": "Bytes of the answer's body sent to the client, chunk framing included.",
     "time_to_first_byte": "Seconds from the request's head to the answer's first byte, or null.",
     "duration": "Seconds from the request's head to its end.",
+    "tokens_in": "With `meter`: tokens that the model read, cached ones included, or null.",
+    "tokens_out": "Tokens that it wrote, reasoning included, or null. See [usage](usage.md).",
+    "model": "The model that answered, as the API calls it, or empty.",
     "code": "The code of the problem, if there was one.",
     "detail": "What was wrong, if the API's side failed.",
 }
