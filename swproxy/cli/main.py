@@ -27,6 +27,7 @@ from swproxy.cli.options import (
     example,
     note_typed_keys,
     request_options,
+    terms_option,
     to_type,
 )
 from swproxy.cli.terminal import Commands, print_faults, print_report, print_secret, print_tries
@@ -148,6 +149,7 @@ main.add_command(app)
 @click.option(
     "--expiry", type=click.IntRange(1), default=600, show_default=True, help="In seconds."
 )
+@terms_option
 @app_option
 @click.option("--host", envvar="SW_HOST", metavar="URL", help="The proxy, if not as configured.")
 @config_option
@@ -157,6 +159,7 @@ def sign(
     expiry: int,
     headers: Sequence[tuple[str, str]],
     body: bytes | None,
+    terms: str,
     app_id: str | None,
     host: str | None,
     config: Path,
@@ -166,6 +169,9 @@ def sign(
     The secret is the configured application's, or that of SW_ID and SW_SECRET in the environment.
     Whoever calls the URL has to use the same method, the headers given here and the same body.
     """
+    if terms and "#" in url:
+        raise click.UsageError("--term: the URL has a fragment already, which is where terms go.")
+    url += terms
     id_, secret, base = _signer(config, app_id, host, url, expiry)
     method = method or ("GET" if body is None else "POST")
     try:

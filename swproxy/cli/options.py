@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +28,7 @@ __all__ = [
     "example",
     "note_typed_keys",
     "request_options",
+    "terms_option",
     "to_type",
 ]
 
@@ -113,6 +114,33 @@ add_headers_option = click.option(
     metavar="'NAME: VALUE'",
     help="A header added to each call. Refer to the key, as in 'Authorization: Bearer ${API_KEY}':"
     " what is typed here can be seen by others on this machine. Repeatable.",
+)
+
+
+def _term(_ctx: click.Context, _param: click.Parameter, given: Sequence[str]) -> str:
+    """Return the fragment that says the terms, "" for none."""
+    if not given:
+        return ""
+    from swproxy.sw1.write_terms import BadTermError, written_pairs
+
+    pairs = [text.partition("=") for text in given]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise click.BadParameter(f"{name or 'a term'}: write it as NAME=VALUE, like user=42.")
+    try:
+        return f"#{written_pairs([(name, value) for name, _, value in pairs])}"
+    except BadTermError as fault:
+        raise click.BadParameter(fault.sentence()) from None
+
+
+terms_option = click.option(
+    "--term",
+    "terms",
+    multiple=True,
+    callback=_term,
+    metavar="NAME=VALUE",
+    help="What the URL allows besides: user=42, seconds=60, body.model=small,tiny and so on, as"
+    " docs/terms.md has them. Repeatable.",
 )
 
 

@@ -117,6 +117,8 @@ def print_report(report: Report, *, every: bool) -> None:
     else:
         known = report.verdict == "ok"
         click.echo("\nAccepted." if known else "\nNot known: no secret is at hand to check with.")
+        if known and any(row.verdict == "unknown" for row in report.rows):
+            click.echo("  If what is unknown here is as it has to be.")
 
 
 def print_tries(report: Report, method: str | None) -> None:

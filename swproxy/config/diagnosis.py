@@ -16,7 +16,9 @@ from swproxy.config.checks import check_application, check_claims
 from swproxy.config.config import App, Config
 from swproxy.config.reach import Resolve, nothing_resolved
 from swproxy.config.signer import doubt_destination
+from swproxy.config.term_rows import Given, term_rows, terms_refusal
 from swproxy.policy.destination import parse_destination
+from swproxy.policy.field_names import Header
 from swproxy.policy.headers import upstream_headers
 from swproxy.sw1.explain import Candidate, Row, Verdict, explain, url_app_id, url_target
 from swproxy.sw1.guess import hinted_method
@@ -80,13 +82,15 @@ def report(
     proxied = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True)).get("X-Sw-Proxy", "")
     denied = doubt_destination(config, app, proxied, resolve)
     row = _destination(proxied, app, denied)
-    refusal = _first_refusal(url, config, app, headers, now, found.refusal)
+    given = _given(proxied, headers, body)
+    refusal = _first_refusal(url, config, app, given, now, found.refusal)
     # Where an address lies matters last, when it is dialled.
     if refusal is None and denied is not None and denied.code == "destination-not-public":
         refusal = denied
     verdict: Verdict = "bad" if refusal is not None else found.verdict
     matched = any(candidate.matches for candidate in found.canonical)
-    rows = (*found.rows, row, *_unsigned(headers, found.signed_headers, app))
+    terms = term_rows(proxied, app, given)
+    rows = (*found.rows, row, *terms, *_unsigned(headers, found.signed_headers, app))
     missing = _missing(url, found.signed_headers, headers, body)
     return Report(
         verdict,
@@ -122,28 +126,41 @@ def _destination(proxied: str, app: App | None, denied: Refusal | None) -> Row:
     return Row("destination", origin, "ok", f"allowed to the application {app.id}")
 
 
+def _given(proxied: str, headers: Sequence[tuple[str, str]], body: bytes | None) -> Given:
+    """Return the request as terms see it; a body that is given is JSON, unless a header says no."""
+    sent = _sent(headers)
+    if body is not None and not any(name == b"content-type" for name, _ in sent):
+        sent.append((b"content-type", b"application/json"))
+    # A command line can't open a WebSocket: a ws or wss URL is taken to be used as it is meant.
+    websocket = proxied.partition(":")[0].lower() in ("ws", "wss")
+    return Given(sent, body, websocket)
+
+
 def _first_refusal(
     url: str,
     config: Config,
     app: App | None,
-    headers: Sequence[tuple[str, str]],
+    given: Given,
     now: float,
     signature: Refusal | None,
 ) -> Refusal | None:
     """Return the refusal that the proxy would answer with, `signature` being the signature's."""
     try:
-        _, destination = check_claims(url_target(url), config, now)
+        claims, destination = check_claims(url_target(url), config, now)
         if signature is None and app is not None:
-            check_application(
-                app,
-                destination,
-                # A command line can't open one: a ws or wss URL is taken to be used as it is meant.
-                websocket=destination.scheme in ("ws", "wss"),
-                origins=[v.encode() for name, v in headers if name.strip().lower() == "origin"],
-            )
+            origins = [value for name, value in given.headers if name == b"origin"]
+            check_application(app, destination, websocket=given.websocket, origins=origins)
+            return terms_refusal(app, claims.terms, given)
     except Refusal as refusal:
         return refusal
     return signature
+
+
+def _sent(headers: Sequence[tuple[str, str]]) -> list[Header]:
+    return [
+        (name.strip().lower().encode("utf-8", "replace"), value.encode("utf-8", "replace"))
+        for name, value in headers
+    ]
 
 
 def _unsigned(
@@ -151,10 +168,7 @@ def _unsigned(
 ) -> Sequence[Row]:
     if app is None:
         return []
-    sent = [
-        (name.strip().lower().encode("utf-8", "replace"), value.encode("utf-8", "replace"))
-        for name, value in headers
-    ]
+    sent = _sent(headers)
     passing = upstream_headers(sent, signed, (), b"", from_page=app.headers_from_page)
     rows = []
     for name, value in sent:

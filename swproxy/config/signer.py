@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 
+from swproxy.config.checks import applied_terms
 from swproxy.config.config import App, Config
 from swproxy.config.reach import Resolve, nothing_resolved, unreachable
 from swproxy.policy.destination import parse_destination
 from swproxy.sw1.refusal import Refusal
+from swproxy.sw1.terms import read_terms
 
 __all__ = ["choose", "doubt", "doubt_destination", "example_url", "first_secret"]
 
@@ -41,7 +43,13 @@ def doubt(config: Config, app: App | None, url: str, expiry: int) -> Refusal | N
     if expiry > longest:
         detail = f"It is to hold for {expiry} seconds, and limits.expiry_seconds is {longest}."
         return Refusal("expiry-too-long", detail)
-    return doubt_destination(config, app, url)
+    refusal = doubt_destination(config, app, url)
+    if refusal is None and app is not None:
+        try:
+            applied_terms(app, read_terms(url))
+        except Refusal as fault:
+            return fault
+    return refusal
 
 
 def doubt_destination(

@@ -12,6 +12,7 @@ Terms come from several places, the URL, the application and its plan, and all o
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -21,7 +22,7 @@ from swproxy.sw1.body_terms import SAFE_WHOLE, BodyTerm
 from swproxy.sw1.query import show
 from swproxy.sw1.refusal import Refusal
 
-__all__ = ["judge_body", "unmet"]
+__all__ = ["check_mentioned", "judge_body", "unmet"]
 
 _ABSENT: Final = object()
 _INDEX: Final = re.compile("0|[1-9][0-9]{0,8}")
@@ -70,9 +71,15 @@ def judge_body(body: dict[str, Any], terms: tuple[BodyTerm, ...], *, only: bool)
     """
     top = _places(terms)
     _visit(top, body)
-    if only and not body.keys() <= top.below.keys():
-        name = next(name for name in body if name not in top.below)
-        raise unmet("body", f"the body has {show(name)}, which no term mentions")
+    if only:
+        check_mentioned(body, top.below)
+
+
+def check_mentioned(body: Mapping[str, Any], names: Container[str]) -> None:
+    """Refuse a body that has a top-level name besides `names`; raises Refusal."""
+    for name in body:
+        if name not in names:
+            raise unmet("body", f"the body has {show(name)}, which no term mentions")
 
 
 def _visit(place: _Place, value: Any) -> None:

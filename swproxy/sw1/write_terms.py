@@ -13,9 +13,16 @@ from typing import Final
 from urllib.parse import quote
 
 from swproxy.sw1.body_terms import BadTermError
-from swproxy.sw1.terms import MARK, read_pairs
+from swproxy.sw1.terms import MARK, Terms, read_pairs
 
-__all__ = ["BadTermError", "WrongTypeError", "written_pairs", "written_terms", "written_value"]
+__all__ = [
+    "BadTermError",
+    "WrongTypeError",
+    "stated",
+    "written_pairs",
+    "written_terms",
+    "written_value",
+]
 
 # What stays bare in a value, to be read by people; a fragment may hold more (RFC 3986, 3.5).
 _BARE: Final = "*,/:@"
@@ -53,6 +60,28 @@ def written_pairs(pairs: Iterable[tuple[str, str]]) -> str:
     )
     read_pairs(text)
     return MARK + text
+
+
+def stated(terms: Terms) -> list[tuple[str, str]]:
+    """Return terms as names and values that would be read as these terms."""
+    pairs: list[tuple[str, object]] = [
+        ("user", terms.user),
+        ("uses", terms.uses),
+        (
+            "seconds",
+            None if terms.seconds is None else f"{terms.seconds:.3f}".rstrip("0").rstrip("."),
+        ),
+        ("tokens", terms.tokens),
+        ("bytes", terms.length),
+        ("plan", terms.plan),
+        ("origin", ",".join(terms.origins) or None),
+        ("client", ",".join(map(str, terms.clients)) or None),
+        ("websocket", None if terms.websocket is None else _TRUTH[False][terms.websocket]),
+        *((f"tag.{name}", value) for name, value in terms.tags),
+        *((f"{term.name}{'?' * term.optional}", term.text) for term in terms.body),
+        ("body", "only" if terms.body_only else None),
+    ]
+    return [(name, str(value)) for name, value in pairs if value is not None]
 
 
 def written_value(name: str, value: object) -> str:

@@ -398,6 +398,46 @@ class TestSign:
         assert result.exit_code == 0
         assert 'add "10.0.0.7/32" to upstream.private_networks' in result.stderr
 
+    def test_terms_are_signed(self) -> None:
+        initialise()
+        chat = "https://api.openai.com/v1/chat/completions"
+        terms = ("user=42", "seconds=60", "body.model=small,a b", "body.n%2Em?=1..8", "body=only")
+        url = ok("sign", chat, "-X", "POST", *(part for term in terms for part in ("--term", term)))
+        assert parameter(url.strip(), "X-Sw-Proxy") == (
+            f"{chat}#sw1:user=42&seconds=60&body.model=small,a%20b&body.n%2Em?=1..8&body=only"
+        )
+        body = '{"model":"a b","n.m":8}'
+        text = explained(url.strip(), "ok", "-X", "POST", "--body", body)
+        assert re.search(r"^ok +term body\.model +small,a b$", text, re.MULTILINE)
+        text = explained(url.strip(), "bad", "-X", "POST", "--body", '{"model":"a b","n.m":9}')
+        assert "terms-not-met" in text
+        text = explained(url.strip(), "ok", "-X", "POST")
+        assert "unknown  term body.model" in text
+        assert text.endswith("If what is unknown here is as it has to be.\n")
+
+    @pytest.mark.parametrize(
+        ("term", "complaint"),
+        [
+            ("usr=42", "The term 'usr' is no term that there is."),
+            ("user", "user: write it as NAME=VALUE"),
+            ("=42", "a term: write it as NAME=VALUE"),
+            ("body.n=2..1", "has a range that ends before it begins"),
+        ],
+    )
+    def test_a_term_that_cannot_be_meant_is_told(self, term: str, complaint: str) -> None:
+        initialise()
+        assert complaint in refused("sign", MODELS, "--term", term)
+
+    def test_a_url_has_one_fragment(self) -> None:
+        initialise()
+        assert "has a fragment already" in refused("sign", f"{MODELS}#a", "--term", "user=42")
+
+    def test_terms_that_the_application_refuses_are_signed_with_a_note(self) -> None:
+        initialise()
+        result = run("sign", MODELS, "--term", "plan=gold")
+        assert result.exit_code == 0
+        assert "the application has no such plan" in result.stderr
+
     def test_it_signs_while_a_rotation_is_under_way(self) -> None:
         initialise()
         ok("app", "rotate", "chat")

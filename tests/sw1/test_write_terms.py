@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from swproxy import sign_url
 from swproxy.sw1.body_terms import BadTermError
 from swproxy.sw1.terms import LONGEST_BYTES, Bounds, Terms, read_terms
-from swproxy.sw1.write_terms import written_pairs, written_terms
+from swproxy.sw1.write_terms import stated, written_pairs, written_terms
 from tests.support.sw1_cases import DATE, Request, accepted, target_of
 
 FRAGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
@@ -202,3 +202,17 @@ def test_whatever_is_written_is_a_fragment(terms: dict[str, object]) -> None:
 def test_whatever_is_read_raises_nothing_but_its_own(text: str) -> None:
     with contextlib.suppress(BadTermError):
         written_pairs([("body.a", text)])
+
+
+STATED = (
+    "user=a%2Bb&uses=3&seconds=0.25&tokens=7&bytes=1..&plan=p&origin=https://a.example,app://b"
+    "&client=10.0.0.0/8,::1/128&websocket=no&tag.a=b%20c&body.m%2En.0?=%22a,b%22,c*,1..2,null"
+    "&body.tools=-&body=only"
+)
+
+
+def test_what_is_stated_of_terms_is_read_as_the_same() -> None:
+    terms = read(f"sw1:{STATED}")
+    assert read(written_pairs(stated(terms))) == terms
+    assert dict(stated(terms))["seconds"] == "0.25"
+    assert stated(read("sw1:websocket=yes")) == [("websocket", "yes")]
