@@ -20,6 +20,7 @@ from swproxy.quota.revocations import Revocation
 from swproxy.quota.sqlite import SqliteLedger
 from swproxy.quota.windows import MICROS, Period
 from tests.support.ledgers import NOON, Note, SqliteStore, app, call, url, user
+from tests.support.parts import require
 
 FIVE = user(Rate(5, 86400, 5))
 
@@ -71,12 +72,13 @@ def fill(directory: Path) -> Path:
 @contextlib.contextmanager
 def unchangeable(*paths: Path) -> Iterator[None]:
     """Have the kernel refuse every write to files, those of who has them open included."""
-    if subprocess.run(["chattr", "+i", *paths], capture_output=True, check=False).returncode:
+    chattr = require("chattr", "e2fsprogs")
+    if subprocess.run([chattr, "+i", *paths], capture_output=True, check=False).returncode:
         pytest.skip("no right to make a file immutable, or a file system without")
     try:
         yield
     finally:
-        subprocess.run(["chattr", "-i", *paths], check=True)
+        subprocess.run([chattr, "-i", *paths], check=True)
 
 
 def spoil(path: Path, *, start: int = 0) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -99,8 +100,9 @@ def pydantic_reader(body: bytes) -> Found | None:
 
 @contextmanager
 def node() -> Iterator[Reader]:
-    """Read as Node does."""
-    with _asked([shutil.which("node") or "node", str(_PROGRAMS / "reader.mjs")]) as reader:
+    """Read as Node does, the one that pip installed."""
+    program = str(Path(sys.executable).with_name("node"))
+    with _asked([program, str(_PROGRAMS / "reader.mjs")]) as reader:
         yield reader
 
 
