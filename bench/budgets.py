@@ -266,4 +266,28 @@ BUDGETS: tuple[Budget, ...] = (
         _figure("sign", "swproxy", "us_per_call", case="judge a 2 KB chat request, six terms"),
         _constant(25),
     ),
+    Budget(
+        10,
+        "limits",
+        "a decision with four checks",
+        "us",
+        _figure(
+            "limits", "swproxy", "cpu_us_per_decision", case="four checks: application and user"
+        ),
+        _constant(60),
+    ),
+    *(
+        Budget(
+            10,
+            "limits",
+            f"two workers at 2,000 decisions a second each: {name}",
+            "ms",
+            _figure("limits", "swproxy", metric, **{"workers": 2, "decisions/s each": 2000}),
+            _constant(limit),
+        )
+        for metric, name, limit in (
+            ("decision_p99_ms", "p99 of a decision", 1),
+            ("stream_late_most_ms", "longest stall of a stream", 5),
+        )
+    ),
 )

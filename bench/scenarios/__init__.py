@@ -11,6 +11,7 @@ from bench.scenarios import (
     bulk,
     idle,
     imports,
+    limits,
     sign,
     slow,
     small,
@@ -74,5 +75,6 @@ SCENARIOS: Mapping[str, Scenario] = {
         _scenario(workers),
         _scenario(sign),
         _scenario(imports),
+        _scenario(limits),
     )
 }

@@ -29,7 +29,7 @@ _MOST_ACCOUNTS = 4
 _decode = json.JSONDecoder().raw_decode
 
 _READ = [
-    f"SELECT key, state FROM accounts WHERE key IN ({', '.join('?' * n)})"  # noqa: S608 - a number
+    "SELECT " + ", ".join(["(SELECT state FROM accounts WHERE key = ?)"] * n)  # noqa: S608
     for n in range(_MOST_ACCOUNTS + 1)
 ]
 _WRITE = [
@@ -154,18 +154,18 @@ class Book:
 
     def _read(self, accounts: tuple[Account, ...]) -> list[State]:
         keys = [account.key for account in accounts]
-        rows = dict(self._execute(_READ[len(keys)], keys).fetchall())
-        return [_decode(rows[key])[0] if key in rows else {} for key in keys]
+        row = self._execute(_READ[len(keys)], keys).fetchone()
+        return [_decode(text)[0] if text else {} for text in row]
 
     def _write(self, accounts: tuple[Account, ...], states: list[State]) -> None:
         row: list[str | int] = []
-        for account, state in zip(accounts, states, strict=True):
+        for account, state in zip(accounts, states):  # noqa: B905 - they are as many
             row += (account.key, _encode(state), expiry(account, state))
         self._execute(_WRITE[len(accounts)], row)
 
     def _check_known(self, accounts: tuple[Account, ...], states: list[State]) -> None:
         """Raise LedgerDown for a URL whose count may have been lost."""
-        for account, state in zip(accounts, states, strict=True):
+        for account, state in zip(accounts, states):  # noqa: B905 - they are as many
             if account.kind == "url" and (
                 account.signed <= self.marks.get("lost", 0)
                 or (not state and account.expires <= self.marks.get("swept", 0))

@@ -25,8 +25,8 @@ def decide(call: Call, states: Sequence[State], at: Moment) -> tuple[Taken | Ref
     taken: list[tuple[Part, ...]] = []
     after: list[State] = []
     mended: list[tuple[int, str, Part]] = []
-    for i, (account, state) in enumerate(zip(call.accounts, states, strict=True)):
-        new = dict(state)
+    for account, state in zip(call.accounts, states):  # noqa: B905 - they are as many
+        new = state.copy()
         parts: list[Part] = []
         for check in account.checks:
             part = state.get(check.name)
@@ -37,7 +37,7 @@ def decide(call: Call, states: Sequence[State], at: Moment) -> tuple[Taken | Ref
                 if worst is None or _longer(wait, worst.wait):
                     worst = Refused(account, check, wait, check.left(part, at))
                 if changed is not part:
-                    mended.append((i, check.name, changed))
+                    mended.append((len(after), check.name, changed))
         taken.append(tuple(parts))
         after.append(new)
     if worst is None:

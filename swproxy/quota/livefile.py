@@ -271,6 +271,8 @@ def _make(place: Place, now: int, tell: Tell, *, lost: int) -> Path:
             lost = max(lost, now if place.snapshot and place.snapshot.exists() else 0)
             if place.snapshot and lost:
                 _set_aside(place.snapshot, now)
+            # Rows are short, and each change of one writes its page to the log, checksum and all.
+            db.execute("PRAGMA page_size = 1024")
             db.executescript(f"PRAGMA user_version = {_VERSION}; {_SCHEMA}")
             db.execute(f"PRAGMA application_id = {_APPLICATION}")
         _prepare(db)
