@@ -74,6 +74,7 @@ class Service:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until drained, or cancelled."""
         async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self.worker.turns.run)
             self._nursery.start_soon(self.worker.pump.run)
             self._nursery.start_soon(self._run_pool)
             async with trio.open_nursery() as connections:
@@ -203,7 +204,9 @@ class Service:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if (context := self._tls(sock)) is not None:
                 limit = self.worker.config.limits.head_seconds
-                stream = await stream.handshake(context, timeout=limit, server_side=True)
+                stream = await stream.handshake(
+                    context, timeout=limit, server_side=True, turn=self.worker.turns.take
+                )
             connection = Connection(self.worker, stream, client)
             if self.draining:
                 connection.drain()

@@ -34,6 +34,10 @@ _REQUEST_LINE = re.compile(_TOKEN + rb"{1,32} [\x21-\x7e]+ HTTP/1\.[01]\r\n")
 _IMPOSSIBLE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """What no head contains, complete or not: bare LF, bare CR, other control characters."""
 
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
+_MOST_EMPTY = 32
+"""Bytes of empty lines at once before a request; some old clients send one line behind a body."""
+
 _HOST = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
 
 _FORBIDDEN = (
@@ -130,10 +134,17 @@ def _list(value: bytes) -> list[bytes]:
 
 
 def skip_empty_lines(buffer: bytes) -> bytes:
-    """Return `buffer` without empty lines at its beginning (section 2.2)."""
-    while buffer.startswith(b"\r\n"):
-        buffer = buffer[2:]
-    return buffer
+    """Return `buffer` without empty lines at its beginning (section 2.2).
+
+    Raises Refusal ("request-malformed") where there are too many.
+    """
+    if not buffer.startswith(b"\r\n"):
+        return buffer
+    begun = _EMPTY_LINES.match(buffer)
+    assert begun is not None
+    if begun.end() > _MOST_EMPTY:
+        raise Refusal("request-malformed", "There are too many empty lines before the request.")
+    return buffer[begun.end() :]
 
 
 def take_head(buffer: bytes, seen: int, limits: Limits) -> tuple[RequestHead | None, bytes]:

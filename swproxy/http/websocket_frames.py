@@ -4,10 +4,12 @@ A tunnel relays bytes verbatim and leaves it to the two ends to judge them: mask
 text that is no UTF-8 pass as they came. The one thing that a relay has to know is where a frame of
 its own may be put, for it may have to say goodbye: between two frames, even between the fragments
 of one message (section 5.4). So a tracker reads the lengths of the frames that go by in one
-direction and nothing else; a piece inside a large frame costs it a subtraction.
+direction and nothing else; a piece inside a large frame costs it a subtraction, and a run of small
+frames, of which a piece may hold tens of thousands, one match of a regular expression.
 """
 
 import os
+import re
 
 __all__ = ["GOING_AWAY", "POLICY_VIOLATION", "FrameTracker", "close_frame"]
 
@@ -20,6 +22,39 @@ _LONGEST_CONTROL = 125
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
 """Section 7.4.1: an endpoint, or what stands for it, goes down; it was sent what it won't have."""
+
+
+_SMALL = 32
+"""Bytes of payload that a small frame has less than; larger ones are too few to matter."""
+
+
+def _byte(value: int) -> bytes:
+    return b"\\x%02x" % value
+
+
+def _lengths(flag: int, mask_bytes: int) -> bytes:
+    """Return the pattern of a length below _SMALL, and of the mask and the payload behind it."""
+    lengths = [
+        _byte(flag | length) + b".{%d}" % (mask_bytes + length) for length in range(1, _SMALL)
+    ]
+    most = _byte(flag | _SMALL - 1)
+    empty = _byte(flag) + b".{%d}" % mask_bytes
+    # Without the look ahead, whatever is none of them is compared with each of them.
+    return b"(?=[%b-%b])(?:%b)" % (_byte(flag), most, b"|".join((empty, *lengths)))
+
+
+_NOT_CLOSE = b"[^%b]" % b"".join(_byte(_CLOSE | high << 4) for high in range(16))
+_SMALL_REST = b"|".join(
+    (
+        _lengths(0, 0),
+        _lengths(_MASKED, 4),
+        # The same lengths in more bytes than they need.
+        rb"\x7e\x00%b|\xfe\x00%b" % (_lengths(0, 0), _lengths(0, 4)),
+        rb"\x7f\x00{7}%b|\xff\x00{7}%b" % (_lengths(0, 0), _lengths(0, 4)),
+    )
+)
+_SMALL_BUT_CLOSE = re.compile(b"(?s:%b(?:%b))++" % (_NOT_CLOSE, _SMALL_REST))
+_SMALL_FRAMES = re.compile(b"(?s:.(?:%b))++" % _SMALL_REST)
 
 
 class FrameTracker:
@@ -59,6 +94,10 @@ class FrameTracker:
         size = len(data)
         position = self._left
         while size - position >= 2:
+            small = _SMALL_FRAMES if self.closing else _SMALL_BUT_CLOSE
+            if run := small.match(data, position):
+                position = run.end()
+                continue
             if data[position] & 0x0F == _CLOSE:
                 self.closing = True
             length = data[position + 1]

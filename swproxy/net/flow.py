@@ -17,10 +17,16 @@ from swproxy.net.failure import DownstreamGone
 from swproxy.net.stream import unsent_bytes
 from swproxy.net.tls import BLOCKED, clear_errors
 
-__all__ = ["EVENT_BYTES", "Endpoint", "Flow", "Heartbeat"]
+__all__ = ["BUFFER_SIZE", "EVENT_BYTES", "RECORD_SIZE", "Endpoint", "Flow", "Heartbeat"]
 
 EVENT_BYTES = 4096
 """More than an event of a token stream has."""
+
+BUFFER_SIZE = 131072
+"""Bytes received at once: eight TLS records, and few enough that a stalled client holds little."""
+
+RECORD_SIZE = 16384
+"""The most that a TLS record holds (RFC 8446 section 5.1)."""
 
 
 STEP_SECONDS = 20.0
@@ -66,8 +72,9 @@ class Flow:
     sink takes none (see `stalled`). `received` counts the bytes that the pump has read, `sent`
     those that the sink has taken, whatever was pushed ahead of them (an answer's head, and what
     came with it) included; `pending` is what was received and not yet taken. A flow in which
-    `urgent_bytes` arrive at once is not kept waiting for others. When the clock is at `ends_at`, it
-    is over, whatever moves.
+    `urgent_bytes` arrive at once is not kept waiting for others. At most `read_bytes` are received
+    at once: BUFFER_SIZE, or less where it takes long to follow the body, but never less than a TLS
+    record. When the clock is at `ends_at`, it is over, whatever moves.
     """
 
     __slots__ = (
@@ -79,6 +86,7 @@ class Flow:
         "idle_seconds",
         "moved",
         "pending",
+        "read_bytes",
         "received",
         "sent",
         "sink",
@@ -99,6 +107,7 @@ class Flow:
         ends_at: float = math.inf,
         urgent_bytes: int = EVENT_BYTES,
         heartbeat: Heartbeat | None = None,
+        read_bytes: int = BUFFER_SIZE,
     ) -> None:
         self.source = Endpoint(source, 0)
         self.sink = sink
@@ -108,6 +117,7 @@ class Flow:
         self.ends_at = ends_at
         self.urgent_bytes = urgent_bytes
         self.heartbeat = heartbeat
+        self.read_bytes = read_bytes
         self.pending: bytes | memoryview = b""
         self.received = 0
         self.sent = 0

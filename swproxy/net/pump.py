@@ -24,6 +24,9 @@ A request's task parks itself in `relay` and is woken when its flow ends; its ca
 withdraws the flow. Deadlines are a timestamp a flow and one sweep a second (`SWEEP_SECONDS`), so a
 flow may outlive its deadline by that much.
 
+A look moves what is ready for MOVE_SECONDS at most, and what is left in the next turn of the loop:
+how much comes at once, and how many small chunks or frames it is made of, is up to whoever sends.
+
 While no flow runs, a downstream socket stays attached for news of its peer being gone: whoever
 works for that client (dials, waits for a head) hangs its cancellation on `Endpoint.on_gone`.
 A client that shuts down its sending side only counts as gone, as it does for nginx.
@@ -35,27 +38,26 @@ whatever the interest, and would do so forever.
 import socket
 import ssl
 from collections.abc import Callable
+from time import perf_counter
 from typing import cast
 
 import trio
 
 from swproxy.http.framing import FramingError
 from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
-from swproxy.net.flow import Endpoint, Flow, Heartbeat
+from swproxy.net.flow import BUFFER_SIZE, RECORD_SIZE, Endpoint, Flow, Heartbeat
 from swproxy.net.poller import GONE, READ, WRITE, ReadinessPoller, make_poller
 from swproxy.net.tls import BLOCKED, clear_errors
 
 __all__ = ["BUFFER_SIZE", "GATHER_FLOWS", "GATHER_SECONDS", "Pump"]
 
-BUFFER_SIZE = 131072
-"""Bytes received at once: eight TLS records, and few enough that a stalled client holds little."""
-
 SWEEP_SECONDS = 1.0
+
+MOVE_SECONDS = 0.003
 
 GATHER_SECONDS = 0.001
 GATHER_FLOWS = 32
 
-_TLS_RECORD = 16384
 _LARGE_RECORD = 1024
 """Less than servers put into one that begin small (1,400 bytes), more than a token takes."""
 _CUT = "The upstream broke off its answer"
@@ -71,6 +73,7 @@ class Pump:
         self._view = memoryview(bytearray(BUFFER_SIZE))
         self._now = 0.0
         self._urgent = False
+        self._left: dict[int, int] = {}
         self._closed = False
 
     @property
@@ -148,12 +151,17 @@ class Pump:
 
     def _move(self) -> bool:
         """Move what is ready now; tell whether what comes next had better gather."""
-        ready = self._poller.ready()
+        until = perf_counter() + MOVE_SECONDS
+        ready = list(self._left.items()) if self._left else self._poller.ready()
+        self._left = {}
         self._urgent = False
-        for descriptor, events in ready:
+        for place, (descriptor, events) in enumerate(ready, 1):
             endpoint = self._endpoints.get(descriptor)
             if endpoint is not None:
                 self._dispatch(endpoint, events)
+            if perf_counter() > until:
+                self._left = {each: news for each, news in ready[place:] if each in self._endpoints}
+                return False
         return bool(ready) and not self._urgent and len(self._flows) >= GATHER_FLOWS
 
     def _dispatch(self, endpoint: Endpoint, events: int) -> None:
@@ -185,9 +193,9 @@ class Pump:
         source = flow.source.sock
         try:
             if isinstance(source, ssl.SSLSocket):
-                size, ended = self._receive_tls(source)
+                size, ended = self._receive_tls(source, flow.read_bytes)
             else:
-                size = source.recv_into(self._view)
+                size = source.recv_into(self._view, flow.read_bytes)
                 ended = not size
         except BLOCKED:
             return
@@ -210,15 +218,15 @@ class Pump:
         elif body.ended or ended:
             self._end(flow, None)
 
-    def _receive_tls(self, source: ssl.SSLSocket) -> tuple[int, bool]:
+    def _receive_tls(self, source: ssl.SSLSocket, most: int) -> tuple[int, bool]:
         """Return how much was received, and whether the stream ended behind it."""
         # Not recv_into, which is the same with a detour.
-        size = record = cast(int, source.read(BUFFER_SIZE, self._view))
+        size = record = cast(int, source.read(most, self._view))
         # OpenSSL hands out a record at a time. A large one means that more of an answer is likely
         # to wait already; without room for a whole one, what is left of it would not be announced.
-        while record >= _LARGE_RECORD and size <= BUFFER_SIZE - _TLS_RECORD:
+        while record >= _LARGE_RECORD and size <= most - RECORD_SIZE:
             try:
-                record = source.recv_into(self._view[size:], BUFFER_SIZE - size)
+                record = source.recv_into(self._view[size:], most - size)
             except BLOCKED:
                 break
             except OSError:
@@ -259,7 +267,9 @@ class Pump:
         elif interest:
             self._poller.modify(endpoint.sock, interest)
         else:
-            del self._endpoints[endpoint.sock.fileno()]
+            descriptor = endpoint.sock.fileno()
+            del self._endpoints[descriptor]
+            self._left.pop(descriptor, None)  # the next to have it is another socket
             self._poller.unregister(endpoint.sock)
         endpoint.interest = interest
 

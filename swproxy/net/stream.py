@@ -17,7 +17,7 @@ import socket
 import ssl
 import sys
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import httpcore
@@ -168,8 +168,12 @@ class SocketStream(httpcore.AsyncNetworkStream):
         *,
         server_side: bool = False,
         session: ssl.SSLSession | None = None,
+        turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> "SocketStream":
-        """Wrap the socket in TLS. Raises ConnectError, also when a certificate does not hold."""
+        """Wrap the socket in TLS. Raises ConnectError, also when a certificate does not hold.
+
+        `turn` is awaited before each step, of which one takes a millisecond.
+        """
         try:
             wrapped = context.wrap_socket(
                 self.socket,
@@ -184,7 +188,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
         stream = SocketStream(wrapped)
         try:
             with _deadline(timeout, httpcore.ConnectTimeout):
-                await _until_done(wrapped, wrapped.do_handshake)
+                await _until_done(wrapped, wrapped.do_handshake, turn)
         except OSError as error:
             clear_errors()
             stream.close()
@@ -216,8 +220,11 @@ class SocketStream(httpcore.AsyncNetworkStream):
         return None
 
 
-async def _until_done(sock: ssl.SSLSocket, step: Callable[[], object]) -> None:
+async def _until_done(
+    sock: ssl.SSLSocket, step: Callable[[], object], turn: Callable[[], Awaitable[None]]
+) -> None:
     while True:
+        await turn()
         try:
             step()
         except ssl.SSLWantReadError:

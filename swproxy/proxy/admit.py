@@ -161,7 +161,12 @@ class _Request:
         if terms is not None and terms.checks_body:
             limit = min(limit, call.config.limits.checked_body_bytes)
         return RequestBody(
-            call.downstream, call.head, limit=limit, terms=terms, ends_at=call.ends_at
+            call.downstream,
+            call.head,
+            limit=limit,
+            terms=terms,
+            ends_at=call.ends_at,
+            turn=call.worker.turns.take,
         )
 
     def admission(self, app: App, upload: Upload, spool: Spool | None = None) -> Admission:

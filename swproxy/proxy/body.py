@@ -9,7 +9,7 @@ together is bounded by a `SpoolBudget`; who comes when it is spent is asked to c
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 import trio
@@ -31,6 +31,8 @@ MIN_RATE = 1024
 has sent, which a phone on a bad line manages and a client that sends a byte a minute does not."""
 
 _PIECE = 65536
+_CHUNKED_PIECE = 16384
+"""Bytes that are looked at in one step; in chunks, they may be three thousand of a byte each."""
 
 
 class ByteSource(Protocol):
@@ -53,7 +55,8 @@ class RequestBody:
     """The payload of one request's body, read as it arrives.
 
     `received` counts payload bytes. Nothing is read beyond the end of the body, nor after `ends_at`
-    by trio's clock. `limit` and the length that `terms` allow bound it.
+    by trio's clock. `limit` and the length that `terms` allow bound it. `turn` is awaited before
+    each step that takes a while.
     """
 
     def __init__(
@@ -64,11 +67,14 @@ class RequestBody:
         limit: int,
         terms: AppliedTerms | None = None,
         ends_at: float = math.inf,
+        turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self._source = source
         self._terms = terms
         self._ends_at = ends_at
         self._limit = limit
+        self._turn = turn
+        self._rest = b""
         self._waited = 0.0
         self._invite = head.expects_continue
         self.length = head.content_length
@@ -78,6 +84,7 @@ class RequestBody:
             if self.length is None
             else ContentLengthBody(self.length)
         )
+        self._step = _PIECE if self.length is not None else _CHUNKED_PIECE
         if self.length is not None and self.length > limit:
             raise _too_large(limit)
 
@@ -96,11 +103,8 @@ class RequestBody:
             self._invite = False
             await self._source.invite()
         while not self._body.ended:
-            if data := self._source.receive_now():
-                # A fast upload needs no wait, but must not keep the others from their turn.
-                await trio.lowlevel.checkpoint()
-            else:
-                data = await self._wait()
+            data = self._rest or self._source.receive_now() or await self._wait()
+            await self._turn()
             if payload := self.take(data):
                 return payload
         return b""
@@ -121,14 +125,18 @@ class RequestBody:
         return data
 
     def take(self, data: bytes) -> bytes:
-        """Return the payload in `data`, the bytes that came next; see `read` for what it raises."""
+        """Return payload in `data`, the bytes that came next; see `read` for what it raises.
+
+        What is too much for one step is kept for `read`.
+        """
+        data, self._rest = data[: self._step], data[self._step :]
         try:
             payload = bytes(self._body.feed(data))
         except FramingError as error:
             detail = f"The request body is malformed: {error}."
             raise Refusal("request-malformed", detail) from error
-        if self._body.excess:
-            self._source.put_back(self._body.excess)
+        if self._body.ended and (behind := self._body.excess + self._rest):
+            self._source.put_back(behind)
         self._invite = False
         self.received += len(payload)
         # A chunk's size is known before its data: nobody uploads what is going to be refused.
@@ -252,4 +260,6 @@ class Upload:
         assert self._spool is not None
         if self._pieces is None:
             self._pieces = self._spool.pieces()
+        # An upstream that is fast enough would take all of it in one stroke.
+        await trio.lowlevel.checkpoint()
         return next(self._pieces, b"")

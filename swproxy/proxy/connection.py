@@ -107,6 +107,7 @@ class Connection:
         self._buffer = skip_empty_lines(self._buffer)
         if not self._buffer and not await self._wait_for_bytes(wait):
             return None
+        await self.worker.turns.take()
         limits = self.worker.config.limits
         head, self._buffer = take_head(self._buffer, 0, limits)
         if head is not None:
@@ -117,6 +118,7 @@ class Connection:
                 data = await self.stream.read()
                 if not data:
                     return None
+                await self.worker.turns.take()
                 head, self._buffer = take_head(self._buffer + data, seen, limits)
             return head
         raise Refusal("request-timeout", "The request head did not arrive in time.")

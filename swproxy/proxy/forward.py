@@ -39,7 +39,7 @@ from swproxy.http.framing import ChunkedBody, FramingError, UntilCloseBody
 from swproxy.http.respond import render_head
 from swproxy.http.websocket import Handshake, check_switch
 from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
-from swproxy.net.flow import Flow
+from swproxy.net.flow import BUFFER_SIZE, RECORD_SIZE, Flow
 from swproxy.net.pool import UpstreamConnection
 from swproxy.net.stream import unsent_bytes
 from swproxy.policy.headers import downstream_headers, upstream_headers
@@ -247,6 +247,7 @@ class Forward:
         response = await read_response_head(
             upstream,
             self._call.head.method,
+            self._call.worker.turns.take,
             payload_only=not self._call.head.http11,
             upgrade=handshake is not None,
         )
@@ -285,6 +286,8 @@ class Forward:
             write_seconds=self._config.limits.write_seconds,
             ends_at=self._call.ends_at,
             heartbeat=make_heartbeat(response, self._admission.app.heartbeat_seconds),
+            # To take chunks apart takes longer than to see where they end.
+            read_bytes=BUFFER_SIZE if self._call.head.http11 else RECORD_SIZE,
         )
         record = self._record
         record.status = response.status

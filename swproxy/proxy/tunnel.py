@@ -36,11 +36,14 @@ from swproxy.http.websocket_frames import (
     close_frame,
 )
 from swproxy.net.failure import DownstreamGone, UpstreamFailure
-from swproxy.net.flow import Endpoint, Flow
+from swproxy.net.flow import RECORD_SIZE, Endpoint, Flow
 from swproxy.net.stream import SocketStream
 from swproxy.proxy.worker import Worker
 
 __all__ = ["Tunnel"]
+
+_READ_SIZE = 4 * RECORD_SIZE
+"""Bytes received at once: they may be thousands of frames, each of which has to be followed."""
 
 _FLUSH_SECONDS = 2.0
 """How long a side may take to take the Close frame, and what goes before it."""
@@ -86,6 +89,7 @@ class Tunnel:
             self._frames_down,
             write_seconds=write_seconds,
             urgent_bytes=0,
+            read_bytes=_READ_SIZE,
         )
         self.up = Flow(
             client.sock,
@@ -93,6 +97,7 @@ class Tunnel:
             self._frames_up,
             write_seconds=idle_seconds,
             urgent_bytes=0,
+            read_bytes=_READ_SIZE,
         )
         self.up.source = client
         self._scope = trio.CancelScope()

@@ -6,10 +6,12 @@ whoever reads it next. The body never passes through h11: `ResponseHead.body` kn
 `ResponseHead.rest` is the beginning of it that arrived with the head.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import TypeGuard
 
 import h11
 import httpcore
+import trio
 
 from swproxy.http.framing import ChunkedBody, ContentLengthBody, PayloadBody, UntilCloseBody
 from swproxy.net.failure import UpstreamFailure
@@ -95,13 +97,19 @@ def render_request(
 
 
 async def read_response_head(
-    connection: UpstreamConnection, method: bytes, *, payload_only: bool, upgrade: bool = False
+    connection: UpstreamConnection,
+    method: bytes,
+    turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    *,
+    payload_only: bool,
+    upgrade: bool = False,
 ) -> ResponseHead:
     """Read the head of the answer to a request of `method`, past interim answers.
 
     `payload_only` asks for a chunked body to be followed without its chunks. `upgrade` says that
-    another protocol was asked for, so that a 101 is an answer and not a fault. Raises
-    UpstreamFailure, UpstreamSilent if not a byte has come. The caller sets the deadline.
+    another protocol was asked for, so that a 101 is an answer and not a fault. `turn` is awaited
+    before what has come is looked at. Raises UpstreamFailure, UpstreamSilent if not a byte has
+    come. The caller sets the deadline.
     """
     parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
     parser.send(_UPGRADE if upgrade else _REQUEST)
@@ -115,6 +123,7 @@ async def read_response_head(
         if not data:
             raise _broken_off() if total else UpstreamSilent()
         total += len(data)
+        await turn()
         try:
             parser.receive_data(data)
             while (event := parser.next_event()) is not h11.NEED_DATA:

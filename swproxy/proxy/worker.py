@@ -9,6 +9,7 @@ import trio
 from swproxy.config.config import Config
 from swproxy.net.pool import Pool
 from swproxy.net.pump import Pump
+from swproxy.net.turns import Turns
 from swproxy.proxy.body import SpoolBudget
 from swproxy.proxy.drain import Drains
 from swproxy.proxy.record import Observer
@@ -45,6 +46,7 @@ class Worker:
     pool: Pool
     spools: SpoolBudget
     observer: Observer
+    turns: Turns = field(default_factory=Turns)
     connections: set[Drainable] = field(default_factory=set)
     idle: dict[Drainable, trio.CancelScope] = field(default_factory=dict)
     """those that wait between requests and the scope of each one's wait, the oldest first"""

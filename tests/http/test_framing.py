@@ -123,6 +123,7 @@ MALFORMED = {
     "a trailer without end": b"0\r\na: " + b"b" * 9000,
     "a size line without end": b"5;" + b"a" * 1100,
     "more extensions than data": (b"1;" + b"a" * 1000 + b"\r\nx\r\n") * 20 + b"0\r\n\r\n",
+    "an extension for each byte": b"1;a\r\nx\r\n" * 200 + b"0\r\n\r\n",
 }
 
 STRICT_ONLY = {
@@ -208,6 +209,21 @@ def test_a_chunked_body_that_stops_before_its_end_is_no_whole_one(name: str) -> 
         assert not follow(body, [data[:stop]] if stop else []).ended
         with pytest.raises(FramingError):
             body.eof()
+
+
+def test_chunks_of_a_byte_are_followed_whatever_their_number() -> None:
+    for strict in (True, False):
+        whole = b"1\r\nx\r\n" * 30_000 + b"0\r\n\r\n"
+        assert (
+            follow(ChunkedBody(payload_only=True, strict=strict), [whole]).payload == b"x" * 30_000
+        )
+        assert follow(ChunkedBody(strict=strict), [whole]).payload == whole
+
+
+def test_a_client_s_zeros_are_not_followed_without_end() -> None:
+    whole = b"000000000001\r\nx\r\n" * 3000 + b"0\r\n\r\n"
+    with pytest.raises(FramingError):
+        follow(ChunkedBody(payload_only=True, strict=True), [whole])
 
 
 def test_a_chunk_is_announced_before_its_data() -> None:
@@ -297,15 +313,18 @@ def test_a_body_ends_where_h11_ends_it_or_is_refused(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    payloads=st.lists(st.binary(min_size=1, max_size=30), max_size=6),
+    sizes=st.lists(st.integers(1, 40) | st.integers(1, 600), max_size=30),
+    written=st.sampled_from([b"%x", b"%X", b"00%x"]),
     trailers=st.sampled_from([b"", b"a: b\r\n", b"Content-Length: 3\r\nx:\r\n"]),
     follows=st.sampled_from([b"", NEXT]),
     places=st.lists(st.integers(0, 1000), max_size=30),
 )
 def test_every_well_formed_body_is_accepted_however_it_is_cut(
-    payloads: list[bytes], trailers: bytes, follows: bytes, places: list[int]
+    sizes: list[int], written: bytes, trailers: bytes, follows: bytes, places: list[int]
 ) -> None:
-    data = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in payloads)
+    # Data that reads like what stands around it.
+    payloads = [(b"\r\n1\r\na\r\n0\r\n\r\n" * 40)[-size:] for size in sizes]
+    data = b"".join(written % len(each) + b"\r\n%b\r\n" % each for each in payloads)
     data += b"0\r\n" + trailers + b"\r\n" + follows
     outcome = follow(ChunkedBody(payload_only=True, strict=True), cut(data, places))
     assert outcome == Outcome(b"".join(payloads), ended=True, excess=follows)

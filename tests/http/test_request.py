@@ -174,6 +174,13 @@ def test_empty_lines_before_a_request_are_skipped_however_they_arrive() -> None:
     assert skip_empty_lines(b"\r\n\r") == b"\r"
 
 
+def test_too_many_empty_lines_are_refused() -> None:
+    assert skip_empty_lines(b"\r\n" * 16 + b"GET") == b"GET"
+    with pytest.raises(Refusal) as refused:
+        skip_empty_lines(b"\r\n" * 17 + b"GET")
+    assert refused.value.code == "request-malformed"
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [

@@ -61,6 +61,19 @@ def test_a_close_frame_is_noticed(frames: list[Shape], mask: bool) -> None:
     assert tracker.at_boundary
 
 
+@given(st.lists(st.sampled_from([*range(12), 31, 32, 125, 126, 127, 128, 160, 254, 255, 0x88])))
+def test_small_frames_end_at_once_where_they_end_byte_by_byte(values: list[int]) -> None:
+    data = bytes(values)
+    whole, bytewise = FrameTracker(), FrameTracker()
+    whole.feed(data)
+    for value in values:
+        bytewise.feed(bytes((value,)))
+    assert (whole.at_boundary, whole.closing) == (bytewise.at_boundary, bytewise.closing)
+    whole.feed(b"\x81\x00")
+    bytewise.feed(b"\x81\x00")
+    assert whole.at_boundary == bytewise.at_boundary
+
+
 def test_any_bytes_are_followed_without_complaint() -> None:
     tracker = FrameTracker()
     tracker.feed(b"\xff\xff" + b"\xff" * 8)  # a length that no frame may have

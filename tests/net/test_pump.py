@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 import trio
@@ -324,6 +325,54 @@ async def send(flows: Pairs, data: bytes = b"event") -> None:
     for upstream, _ in flows:
         upstream.sendall(data)
     await wait_all_tasks_blocked(0.01)
+
+
+async def test_what_a_look_has_no_time_for_comes_before_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each flow has its turn, however much comes for the first; and the loop goes round between."""
+    monkeypatch.setattr("swproxy.net.pump.MOVE_SECONDS", -1.0)
+    poller = CountingPoller()
+    async with many_flows(Pump(poller), 5) as flows:
+        for upstream, _ in flows:
+            upstream.sendall(b"x")
+        looks, found = poller.looks, b""
+        while len(found) < 4:
+            await trio.lowlevel.checkpoint()
+            found += b"".join(received(flows[1:]))
+        assert poller.looks <= looks + 2
+
+
+async def test_what_is_left_of_a_look_is_forgotten_with_its_flow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A descriptor is soon another socket's, and that one is not gone."""
+    monkeypatch.setattr("swproxy.net.pump.MOVE_SECONDS", -1.0)
+    pump = Pump()
+    pairs = [socket.socketpair() for _ in range(2)]
+    again: list[Endpoint] = []
+    more: list[socket.socket] = []
+
+    def replace(other: Endpoint) -> None:
+        if not again:
+            number = other.sock.fileno()
+            pump.detach(other)
+            other.sock.close()
+            more.extend(socket.socketpair())
+            again.extend(pump.attach(sock) for sock in more if sock.fileno() == number)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
+        await wait_all_tasks_blocked()
+        first, second = [pump.attach(ours) for ours, _ in pairs]
+        first.on_gone, second.on_gone = partial(replace, second), partial(replace, first)
+        for _, theirs in pairs:
+            theirs.close()
+        await wait_all_tasks_blocked()
+        assert [endpoint.gone for endpoint in again] == [False]
+        nursery.cancel_scope.cancel()
+    for sock in (*more, *(sock for sock, _ in pairs)):
+        sock.close()
 
 
 async def test_few_flows_wait_for_nothing(mock_clock: MockClock) -> None:

@@ -71,6 +71,16 @@ async def test_a_body_is_read_to_its_end_and_no_further(autojump_clock: MockCloc
     assert source.left == b"GET /"
 
 
+@pytest.mark.parametrize("more", range(8))
+async def test_a_large_piece_is_read_to_the_end_of_the_body_and_no_further(more: int) -> None:
+    """Wherever the body ends: within a step, with it, or just behind it."""
+    data = b"x" * (3 * 16384 - 20 + more)
+    source = Source((0, b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) + b"GET /next"))
+    body = RequestBody(source, head(b"Transfer-Encoding: chunked"), limit=1 << 30)
+    assert await read_all(body) == data
+    assert source.left == b"GET /next"
+
+
 @pytest.mark.parametrize("seconds", [0.0, GRACE_SECONDS - 1])
 async def test_a_client_may_take_its_time_to_begin(
     autojump_clock: MockClock, seconds: float
