@@ -9,6 +9,7 @@ the newcomer is told to come again.
 """
 
 import contextlib
+import os
 import socket
 import ssl
 import time
@@ -29,13 +30,16 @@ from swproxy.net.pump import Pump
 from swproxy.net.stream import SocketStream
 from swproxy.proxy.body import SpoolBudget
 from swproxy.proxy.connection import Connection
-from swproxy.proxy.record import Observer
+from swproxy.proxy.record import Observer, Record
 from swproxy.proxy.worker import Worker
 
 __all__ = ["Service"]
 
 _SPOOLED_AT_ONCE = 16
 """Signed bodies of the greatest size that a worker may hold together, in memory and on disk."""
+
+
+_FULL = "All connections are taken."
 
 
 class Service:
@@ -166,7 +170,7 @@ class Service:
     def _take(self, connections: trio.Nursery, sock: socket.socket, client: str) -> None:
         """Serve a connection in a task of its own, or turn it away."""
         if self.open >= self.worker.config.limits.connections and not self._make_room():
-            self._turn_away(sock)
+            self._turn_away(sock, client)
             return
         self._count(+1)
         connections.start_soon(self._serve_connection, sock, client)
@@ -178,20 +182,23 @@ class Service:
             return True
         return False
 
-    def _turn_away(self, sock: socket.socket) -> None:
+    def _turn_away(self, sock: socket.socket, client: str) -> None:
         """Say 503 without waiting for a request, as far as the kernel takes it at once."""
         stream = SocketStream(sock)
         if self._tls(sock) is None:
-            _, head, body = render_problem(
-                "overloaded",
-                "All connections are taken.",
-                extra=self.worker.config.open_cors.response_headers(None),
-                now=time.time(),
-                keep_alive=False,
-                with_body=True,
+            now = trio.current_time()
+            record = Record(os.urandom(8).hex(), client, "", started=now, ended=now)
+            record.outcome, record.code, record.detail = "refused", "overloaded", _FULL
+            extra = (
+                *self.worker.config.open_cors.response_headers(None),
+                (b"x-request-id", record.request_id.encode()),
+            )
+            record.status, head, body = render_problem(
+                record.code, _FULL, extra=extra, now=time.time(), keep_alive=False, with_body=True
             )
             with contextlib.suppress(httpcore.WriteError):
-                stream.send_now(head + body)
+                record.bytes_down = max(0, stream.send_now(head + body) - len(head))
+            self.worker.observer.ended(record)
         stream.close()
 
     def _tls(self, sock: socket.socket) -> ssl.SSLContext | None:

@@ -11,17 +11,12 @@ from functools import lru_cache
 from http import HTTPStatus
 
 from swproxy.policy.field_names import Header
+from swproxy.policy.headers import ANSWER_HEADERS, NO_STORE
 from swproxy.policy.problems import PROBLEMS, problem_body
 
-__all__ = ["render_head", "render_problem"]
+__all__ = ["dated", "own_headers", "render_head", "render_problem"]
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
-
-_PROBLEM_HEADERS = (
-    (b"content-type", b"application/problem+json"),
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-)
 
 _RETRY_SECONDS = b"1"
 
@@ -29,6 +24,18 @@ _RETRY_SECONDS = b"1"
 @lru_cache(maxsize=2)
 def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
+
+
+def dated(headers: list[Header], now: float) -> list[Header]:
+    """Add a Date where there is none (RFC 9110 section 6.6.1); `now` in seconds since the epoch."""
+    if not any(name.lower() == b"date" for name, _ in headers):
+        headers.append((b"date", _date(int(now))))
+    return headers
+
+
+def own_headers(now: float) -> list[Header]:
+    """Return what every answer that is made here carries, besides CORS and the request's id."""
+    return [(b"date", _date(int(now))), NO_STORE, *ANSWER_HEADERS]
 
 
 def render_head(status: int, headers: Iterable[Header]) -> bytes:
@@ -56,9 +63,9 @@ def render_problem(
     status = status or PROBLEMS[code].status
     body = problem_body(code, detail, status)
     headers = [
-        *_PROBLEM_HEADERS,
-        (b"date", _date(int(now))),
+        (b"content-type", b"application/problem+json"),
         (b"content-length", b"%d" % len(body)),
+        *own_headers(now),
         *extra,
     ]
     if status == 405:
@@ -67,7 +74,7 @@ def render_problem(
         headers.extend(((b"upgrade", b"websocket"), (b"connection", b"upgrade")))
     elif code == "upgrade-invalid":
         headers.append((b"sec-websocket-version", b"13"))
-    if status == 503:
+    if status in (429, 503) and not any(name == b"retry-after" for name, _ in headers):
         headers.append((b"retry-after", _RETRY_SECONDS))
     if not keep_alive:
         headers.append((b"connection", b"close"))

@@ -27,7 +27,7 @@ from swproxy.policy.credentials import without_credentials
 from swproxy.policy.field_names import Header, field_names, folded
 from swproxy.policy.page_headers import PageHeaders
 
-__all__ = ["ANSWER_HEADERS", "configurable", "downstream_headers", "upstream_headers"]
+__all__ = ["ANSWER_HEADERS", "NO_STORE", "configurable", "downstream_headers", "upstream_headers"]
 
 
 # RFC 9110 §7.6.1, and what older software sends. HTTP2-Settings: RFC 7540 §3.2.1.

@@ -12,7 +12,7 @@ import httpcore
 import trio
 
 from swproxy.http.request import UNREAD, RequestHead
-from swproxy.http.respond import render_head, render_problem
+from swproxy.http.respond import own_headers, render_head, render_problem
 from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
 from swproxy.policy.clients import client_address
 from swproxy.proxy.admit import admit
@@ -129,6 +129,7 @@ class Exchange:
         """Answer a CORS preflight; it carries no proof of anything, so none is asked for."""
         call = self._call
         headers = [
+            *own_headers(time.time()),
             *call.cors.preflight_headers(call.head.headers),
             (b"x-request-id", call.record.request_id.encode()),
         ]

@@ -30,13 +30,14 @@ connection can only be cut. Nobody waits for a first byte unless the request is 
 
 import enum
 import math
+import time
 from typing import Final
 
 import httpcore
 import trio
 
 from swproxy.http.framing import ChunkedBody, FramingError, UntilCloseBody
-from swproxy.http.respond import render_head
+from swproxy.http.respond import dated, render_head
 from swproxy.http.websocket import Handshake, check_switch
 from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
 from swproxy.net.flow import BUFFER_SIZE, RECORD_SIZE, Flow
@@ -322,7 +323,7 @@ class Forward:
                 "upstream-malformed", f"The upstream's WebSocket handshake is malformed: {error}."
             ) from error
         headers.extend((*chosen, *self._call.own_headers(), *_SWITCH))
-        head = render_head(101, headers)
+        head = render_head(101, dated(headers, time.time()))
         tunnel = Tunnel(
             self._call.worker,
             self._endpoint,
@@ -399,7 +400,7 @@ class Forward:
             self.keep_alive = False
         if not self.keep_alive:
             headers.append((b"connection", b"close"))
-        return render_head(response.status, headers)
+        return render_head(response.status, dated(headers, time.time()))
 
     def _expect_first_byte(self) -> None:
         seconds = self._config.upstream.first_byte_seconds

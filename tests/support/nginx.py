@@ -114,10 +114,17 @@ def configure(work: Path, port: int, *nodes: int) -> list[str]:
 
 
 @asynccontextmanager
-async def nginx(work: Path, *nodes: int) -> AsyncIterator[Nginx]:
-    """Run nginx in front of the swproxy, or the two of them, on the ports `nodes`."""
+async def nginx(work: Path, *nodes: int, at_once: int = 256) -> AsyncIterator[Nginx]:
+    """Run nginx in front of the swproxy, or the two of them, on the ports `nodes`.
+
+    An address may have `at_once` requests under way.
+    """
     port = free_port()
     command = configure(work, port, *nodes)
+    written = (work / "site.conf").read_text()
+    limit = "limit_conn swproxy_at_once "
+    assert f"{limit}256;" in written
+    (work / "site.conf").write_text(written.replace(f"{limit}256;", f"{limit}{at_once};"))
     process = await trio.lowlevel.open_process(command, stdin=subprocess.DEVNULL)
     edge = Nginx(work, port)
     try:

@@ -1,5 +1,6 @@
 """Behind a real nginx that runs the shipped site: what it must pass on, and what it must not."""
 
+import json
 import re
 import ssl
 import subprocess
@@ -48,6 +49,51 @@ async def test_a_browser_is_offered_http2(tmp_path: Path) -> None:
             assert tls.selected_alpn_protocol() == "h2"
         finally:
             await trio.aclose_forcefully(tls)
+
+
+async def test_an_address_that_asks_too_much_is_told_so_in_words_that_a_page_can_read(
+    tmp_path: Path,
+) -> None:
+    """Every status is one that swproxy or the site means; nothing of a URL is logged."""
+    asked = b"GET /?X-Sw-Signature=canary HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with proxy() as swproxy, nginx(tmp_path, swproxy.address[1]) as edge:
+        client = await edge.connect()
+        answers = []
+        for _ in range(400):
+            await client.send(asked)
+            answers.append(await client.read_response())
+        assert {answer.status for answer in answers} == {400, 429}
+        refused = next(answer for answer in answers if answer.status == 429)
+        assert json.loads(refused.body)["status"] == 429
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert refused.headers["access-control-allow-origin"] == "*"
+        assert refused.headers["retry-after"] == "1"
+        other = await edge.connect(source="127.0.0.2")
+        await other.send(asked)
+        assert (await other.read_response()).status == 400
+        assert "canary" not in edge.logs()
+
+
+async def test_an_address_may_hold_so_many_streams_at_once(tmp_path: Path) -> None:
+    async def begin(end: End) -> None:
+        await end.read_head()
+        await end.send(HEAD + b"\r\n")
+        await end.wait_closed()
+
+    most = 3
+    async with (
+        upstream(begin) as server,
+        proxy() as swproxy,
+        nginx(tmp_path, swproxy.address[1], at_once=most) as edge,
+    ):
+        for number in range(most + 1):
+            client = await edge.connect()
+            await client.send(request(swproxy, server.url))
+            status = int((await client.read_head()).split()[1])
+            assert status == (200 if number < most else 429)
+        other = await edge.connect(source="127.0.0.2")
+        await other.send(request(swproxy, server.url))
+        assert b" 200 OK\r\n" in await other.read_head()
 
 
 def request(swproxy: Proxy, url: str, method: str = "GET", headers: bytes = b"") -> bytes:
