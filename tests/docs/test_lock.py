@@ -48,10 +48,10 @@ def run(*command: object) -> str:
 
 def test_the_guide_installs_it(tmp_path: Path) -> None:
     """The very commands, with another place and this Python."""
-    script = block("deploy").partition("useradd")[0].replace("/opt/swproxy", str(tmp_path))
+    script = block("deploy").partition("useradd")[0].replace("/opt/", f"{tmp_path}/")
     run("bash", "-euc", script.replace("/usr/bin/python3", sys.executable))
-    run(tmp_path / "bin" / "swproxy", "--version")
-    listed = run(tmp_path / "bin" / "pip", "list", "--format=freeze").lower().replace("_", "-")
+    run(tmp_path / "swproxy" / "bin" / "swproxy", "--version")
+    listed = run(tmp_path / "swproxy" / "bin" / "pip", "list", "--format=freeze").lower().replace("_", "-")
     found = dict(line.split("==") for line in listed.splitlines())
     for name in found.keys() - {"pip", "setuptools", "swproxy"}:
         assert found[name] == locked()[name]
