@@ -1,11 +1,12 @@
 """For the whole run: options, and a search for secrets in all that tests have printed."""
 
 import resource
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-from tests.support.stages import Stages
+from tests.support.stages import Stages, leaves
 from tests.support.wire import authority, reveals
 
 _found: list[str] = []
@@ -51,6 +52,19 @@ def pytest_configure(config: pytest.Config) -> None:
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if config.getoption("stages") and terminal is not None:
         config.pluginmanager.register(Stages(terminal, config.rootpath))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say why a test was skipped, which pytest-trio leaves out when it takes skips from groups."""
+    if call.excinfo is not None and isinstance(call.excinfo.value, pytest.skip.Exception):
+        group = call.excinfo.value.__context__
+        if isinstance(group, BaseExceptionGroup):
+            [skipped] = leaves(group)
+            call.excinfo = pytest.ExceptionInfo.from_exception(skipped)
+    return (yield)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
