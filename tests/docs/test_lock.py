@@ -51,7 +51,8 @@ def test_the_guide_installs_it(tmp_path: Path) -> None:
     script = block("deploy").partition("useradd")[0].replace("/opt/", f"{tmp_path}/")
     run("bash", "-euc", script.replace("/usr/bin/python3", sys.executable))
     run(tmp_path / "swproxy" / "bin" / "swproxy", "--version")
-    listed = run(tmp_path / "swproxy" / "bin" / "pip", "list", "--format=freeze").lower().replace("_", "-")
+    listed = run(tmp_path / "swproxy" / "bin" / "pip", "list", "--format=freeze")
+    listed = listed.lower().replace("_", "-")
     found = dict(line.split("==") for line in listed.splitlines())
     for name in found.keys() - {"pip", "setuptools", "swproxy"}:
         assert found[name] == locked()[name]
