@@ -25,6 +25,7 @@ from swproxy.daemon.contexts import make_contexts
 from swproxy.daemon.listeners import Listener, accept_forever, accept_rest
 from swproxy.http.respond import render_problem
 from swproxy.net.dial import GuardedBackend
+from swproxy.net.names import Names
 from swproxy.net.pool import Pool
 from swproxy.net.pump import Pump
 from swproxy.net.stream import SocketStream
@@ -65,10 +66,11 @@ class Service:
         self._pool_scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._retired: list[Pool] = []
+        self._names = Names()
         self.worker = Worker(
             config=config,
             pump=Pump(),
-            pool=_make_pool(config, self._contexts.client),
+            pool=self._make_pool(config, self._contexts.client),
             spools=SpoolBudget(_SPOOLED_AT_ONCE * config.limits.signed_body_bytes),
             observer=observer,
         )
@@ -78,6 +80,7 @@ class Service:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until drained, or cancelled."""
         async with trio.open_nursery() as self._nursery:
+            await self._nursery.start(self._names.run)
             self._nursery.start_soon(self.worker.turns.run)
             self._nursery.start_soon(self.worker.pump.run)
             self._nursery.start_soon(self._run_pool)
@@ -121,7 +124,7 @@ class Service:
             # What was dialled under other rules must not carry another request.
             self._pool_scope.cancel()
             self._retired.append(worker.pool)
-            worker.pool = _make_pool(config, contexts.client)
+            worker.pool = self._make_pool(config, contexts.client)
             self._pool_scope = trio.CancelScope()
             if self._nursery is not None:
                 self._nursery.start_soon(self._run_pool)
@@ -153,6 +156,16 @@ class Service:
             self.worker.pump.detach(endpoint)
             ours.close()
             theirs.close()
+
+    def _make_pool(self, config: Config, context: ssl.SSLContext) -> Pool:
+        upstream = config.upstream
+        return Pool(
+            GuardedBackend(upstream.private_networks, self._names.look_up),
+            context,
+            connect_seconds=upstream.connect_seconds,
+            idle_connections=upstream.idle_connections,
+            idle_connection_seconds=upstream.idle_connection_seconds,
+        )
 
     async def _run_pool(self) -> None:
         with self._pool_scope:
@@ -233,14 +246,3 @@ class Service:
         self.open += change
         if not self.draining:
             self._share.tell(self.open)
-
-
-def _make_pool(config: Config, context: ssl.SSLContext) -> Pool:
-    upstream = config.upstream
-    return Pool(
-        GuardedBackend(upstream.private_networks),
-        context,
-        connect_seconds=upstream.connect_seconds,
-        idle_connections=upstream.idle_connections,
-        idle_connection_seconds=upstream.idle_connection_seconds,
-    )

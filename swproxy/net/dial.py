@@ -2,7 +2,8 @@
 
 The destination's name has been allowed by then, but a name is only a promise: whoever answers for
 it in the DNS chooses the address. So the address is checked here, at the moment of connecting, and
-the one that was checked is the one connected to; nothing resolves again in between. If any address
+the one that was checked is the one connected to; nothing resolves again in between (an answer that
+is shared or kept, see `names`, is checked all the same). If any address
 of a name is not public, none is used: an attacker who mixes one good address with one bad gains
 nothing by trying often.
 
@@ -12,12 +13,13 @@ The interface is httpcore's network backend, so that a test can put another behi
 import errno
 import ipaddress
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import httpcore
 import trio
 
 from swproxy.net.failure import EXHAUSTED
+from swproxy.net.names import NameNotResolved, look_up
 from swproxy.net.stream import SocketStream
 from swproxy.policy.addresses import Address, Network, closed
 from swproxy.sw1.refusal import Refusal
@@ -31,10 +33,6 @@ _MOST_ADDRESSES = 8
 """Addresses of one name that are tried; a name with more is a farm, and eight are enough."""
 
 
-class NameNotResolved(httpcore.ConnectError):
-    """The upstream's name has no address."""
-
-
 class DescriptorsExhausted(httpcore.ConnectError):
     """No fault of the upstream's: this process or the system has no socket left to give."""
 
@@ -42,8 +40,14 @@ class DescriptorsExhausted(httpcore.ConnectError):
 class GuardedBackend(httpcore.AsyncNetworkBackend):
     """Dials addresses that are public, or in a network that the configuration opens."""
 
-    def __init__(self, private_networks: Sequence[Network]) -> None:
+    def __init__(
+        self,
+        private_networks: Sequence[Network],
+        look_up: Callable[[str], Awaitable[tuple[str, ...]]] = look_up,
+    ) -> None:
+        """Dial names whose addresses are those that `look_up` returns."""
         self._private_networks = tuple(private_networks)
+        self._look_up = look_up
 
     async def connect_tcp(
         self,
@@ -59,7 +63,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         httpcore.ConnectTimeout after `timeout` seconds for all of it.
         """
         with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
-            addresses = await self._resolve(host, port)
+            addresses = await self._resolve(host)
             if reason := closed(addresses, self._private_networks):
                 raise Refusal(
                     "destination-not-public",
@@ -92,20 +96,12 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         """Sleep, as httpcore asks between its retries."""
         await trio.sleep(seconds)
 
-    async def _resolve(self, host: str, port: int) -> list[Address]:
+    async def _resolve(self, host: str) -> list[Address]:
         try:
             return [ipaddress.ip_address(host)]
         except ValueError:
             pass
-        try:
-            found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise NameNotResolved("the name does not resolve") from error
-        # A link-local answer carries its zone behind a percent sign; it is judged without.
-        texts = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
-        if not texts:
-            raise NameNotResolved("the name has no address")
-        return [ipaddress.ip_address(text) for text in texts]
+        return [ipaddress.ip_address(text) for text in await self._look_up(host)]
 
 
 async def _connect_first(addresses: Sequence[Address], port: int) -> socket.socket:

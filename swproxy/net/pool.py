@@ -14,14 +14,15 @@ it or gives it back; there are no slots that could leak, only a count of them fo
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ssl import SSLContext, SSLSession, SSLSocket
 
 import httpcore
 import trio
 
-from swproxy.net.dial import DescriptorsExhausted, NameNotResolved
+from swproxy.net.dial import DescriptorsExhausted
 from swproxy.net.failure import UpstreamFailure
+from swproxy.net.names import NameNotResolved
 from swproxy.net.stream import SocketStream
 from swproxy.policy.destination import Destination
 from swproxy.sw1.refusal import Refusal
@@ -29,6 +30,10 @@ from swproxy.sw1.refusal import Refusal
 __all__ = ["Pool", "UpstreamConnection"]
 
 SWEEP_SECONDS = 1.0
+
+SESSION_SECONDS = 3600.0
+MOST_SESSIONS = 256
+"""How long a TLS session is kept that nobody resumes, and how many are; each takes 15 KB."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,12 +48,6 @@ class UpstreamConnection:
     def close(self) -> None:
         """Close it; harmless when closed already."""
         self.stream.close()
-
-
-@dataclass(slots=True)
-class _Origin:
-    idle: deque[UpstreamConnection] = field(default_factory=deque)
-    session: SSLSession | None = None
 
 
 class Pool:
@@ -68,7 +67,9 @@ class Pool:
         self._connect_seconds = connect_seconds
         self._idle_connections = idle_connections
         self._idle_connection_seconds = idle_connection_seconds
-        self._origins: dict[str, _Origin] = {}
+        self._idle: dict[str, deque[UpstreamConnection]] = {}
+        self._sessions: dict[str, tuple[SSLSession, float]] = {}
+        """each origin's TLS session and when it was used last, the oldest first"""
         self._closed = False
         self.active = 0
         """connections that carry a request now"""
@@ -76,14 +77,14 @@ class Pool:
     @property
     def idle(self) -> int:
         """The number of idle connections, over all origins."""
-        return sum(len(origin.idle) for origin in self._origins.values())
+        return sum(len(stack) for stack in self._idle.values())
 
     def take(self, destination: Destination) -> UpstreamConnection | None:
         """Return an idle connection to the destination's origin, or None."""
-        origin = self._origins.get(destination.origin)
+        stack = self._idle.get(destination.origin)
         oldest = trio.current_time() - self._idle_connection_seconds
-        while origin is not None and origin.idle:
-            connection = origin.idle.pop()
+        while stack:
+            connection = stack.pop()
             if connection.idle_since > oldest and connection.stream.is_clean():
                 connection.reused = True
                 self.active += 1
@@ -101,20 +102,34 @@ class Pool:
         sock = connection.stream.socket
         if connection.reused or not isinstance(sock, SSLSocket):
             return
-        origin = self._origins.setdefault(connection.origin, _Origin())
         # A server that did not resume it has forgotten it, or never will.
-        if origin.session is None or not sock.session_reused:
-            origin.session = sock.session
+        if connection.origin in self._sessions and sock.session_reused:
+            return
+        session = sock.session
+        if session is not None:
+            self._keep_session(connection.origin, session)
+
+    def _session(self, origin: str) -> SSLSession | None:
+        """Return the session to resume with an origin, if there is one."""
+        session, _ = self._sessions.get(origin, (None, 0.0))
+        if session is not None:
+            self._keep_session(origin, session)
+        return session
+
+    def _keep_session(self, origin: str, session: SSLSession) -> None:
+        self._sessions.pop(origin, None)
+        self._sessions[origin] = session, trio.current_time()
+        if len(self._sessions) > MOST_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose answer has been read to its last byte."""
         self.active -= 1
-        origin = self._origins.setdefault(connection.origin, _Origin())
         if self._closed or self._idle_connections == 0:
             connection.close()
             return
         connection.idle_since = trio.current_time()
-        origin.idle.append(connection)
+        self._idle.setdefault(connection.origin, deque()).append(connection)
 
     def discard(self, connection: UpstreamConnection) -> None:
         """Close a connection that was taken or dialled and can't be used again."""
@@ -157,10 +172,9 @@ class Pool:
         return UpstreamConnection(stream, destination.origin)
 
     async def _start_tls(self, stream: SocketStream, destination: Destination) -> SocketStream:
-        known = self._origins.get(destination.origin)
         try:
             return await stream.handshake(
-                self._ssl_context, destination.host, session=known.session if known else None
+                self._ssl_context, destination.host, session=self._session(destination.origin)
             )
         except httpcore.ConnectError as error:
             stream.close()
@@ -172,9 +186,9 @@ class Pool:
 
     def drop_idle(self) -> None:
         """Close every idle connection: after a reload, or when descriptors run out."""
-        for origin in self._origins.values():
-            while origin.idle:
-                origin.idle.pop().close()
+        for stack in self._idle.values():
+            while stack:
+                stack.pop().close()
 
     def close(self) -> None:
         """Close what is idle, and from now on whatever is given back."""
@@ -187,11 +201,15 @@ class Pool:
             while True:
                 await trio.sleep(SWEEP_SECONDS)
                 now = trio.current_time()
-                for name, origin in list(self._origins.items()):
-                    while origin.idle and self._is_spare(origin.idle, now):
-                        origin.idle.popleft().close()
-                    if not origin.idle and origin.session is None:
-                        del self._origins[name]
+                for name, stack in list(self._idle.items()):
+                    while stack and self._is_spare(stack, now):
+                        stack.popleft().close()
+                    if not stack:
+                        del self._idle[name]
+                for name, (_, used) in list(self._sessions.items()):
+                    if now - used < SESSION_SECONDS:
+                        break
+                    del self._sessions[name]
         finally:
             self.close()
 

@@ -9,7 +9,8 @@ import httpcore
 import pytest
 import trio
 
-from swproxy.net.dial import GuardedBackend, NameNotResolved
+from swproxy.net.dial import GuardedBackend
+from swproxy.net.names import NameNotResolved
 from swproxy.sw1.refusal import Refusal
 
 LOOPBACK = [ip_network("127.0.0.0/8"), ip_network("::1/128")]

@@ -2,6 +2,7 @@
 
 import ssl
 
+import pytest
 import trio
 
 from tests.support.wire import End, proxy, upstream
@@ -27,6 +28,35 @@ async def test_later_connections_resume_the_first_ones_session() -> None:
         done.set()
         await swproxy.recorder.wait_for(3)
     assert reused == [False, True, True]
+
+
+async def test_sessions_are_kept_for_the_origins_used_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So thousands of origins take no more memory than some, and none of it for long."""
+    reused: list[bool] = []
+
+    async def answer(end: End) -> None:
+        await end.read_head()
+        assert isinstance(end.stream, trio.SSLStream)
+        reused.append(end.stream.session_reused)
+        await end.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+
+    monkeypatch.setattr("swproxy.net.pool.MOST_SESSIONS", 2)
+    monkeypatch.setattr("swproxy.net.pool.SWEEP_SECONDS", 0.01)
+    async with (
+        upstream(answer, tls=True) as one,
+        upstream(answer, tls=True) as two,
+        upstream(answer, tls=True) as three,
+        proxy() as swproxy,
+    ):
+        for server in (one, two, one, three, one, two):
+            assert (await swproxy.ask(server.url)).body == b"ok"
+        monkeypatch.setattr("swproxy.net.pool.SESSION_SECONDS", 0.0)
+        await trio.sleep(0.2)
+        assert (await swproxy.ask(two.url)).body == b"ok"
+    # The second origin has made room for the third, and an idle one is forgotten.
+    assert reused == [False, False, True, False, True, False, False]
 
 
 async def test_http11_is_what_the_upstream_is_asked_for() -> None:
