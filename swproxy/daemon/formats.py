@@ -44,7 +44,7 @@ class _Json:
         said = "".join([f"{_text(name)}:{_text(text)}," for name, text in _said(record)])
         line = (
             f'{{"time":"{time}","level":"info","event":"request",'
-            f'"request_id":"{record.request_id}","client":"{record.client}",'
+            f'"request_id":"{record.request_id}","client":{_text(record.client)},'
             f'"app":{_text(record.app)},{said}"method":{_text(record.method)},'
             f'"origin":{_text(record.origin)},"path":{_text(_short(record.path))},'
             f'"status":{record.status},"outcome":"{record.outcome}","bytes_up":{record.bytes_up},'
@@ -93,7 +93,7 @@ class _Logfmt:
         if record.model:
             line += f" model={_plain(record.model)}"
         if record.client:
-            line += f" client={record.client}"
+            line += f" client={_plain(record.client)}"
         return f"{line} request_id={record.request_id}"
 
     def event(self, level: Level, event: str, fields: Mapping[str, object], time: str) -> str:
@@ -117,7 +117,7 @@ class _Console:
             f"took={record.ended - record.started:.3f}s",
             "" if record.tokens_in is None else f"tokens={record.tokens_in}+{record.tokens_out}",
             record.model and f"model={record.model}",
-            record.client and f"client={record.client}",
+            record.client and f"client={_plain(record.client)}",
             "" if record.outcome == "complete" else record.outcome,
             record.code,
             _detail(record),

@@ -13,9 +13,12 @@ import time
 import traceback
 from collections.abc import Mapping
 
+import trio
+
 from swproxy.config.config import Server
 from swproxy.daemon.formats import CONSOLE, JSON, LOGFMT, Level
 from swproxy.daemon.lines import LineWriter
+from swproxy.daemon.repeats import Repeats
 from swproxy.proxy.record import Record
 
 __all__ = ["Log", "under_journal"]
@@ -46,6 +49,7 @@ class Log:
         self._prefix: Mapping[str, str] = priority
         self._second = 0
         self._clock = ""
+        self._repeats = Repeats()
         self.configure(server)
 
     def configure(self, server: Server) -> None:
@@ -63,16 +67,32 @@ class Log:
         """Nothing is logged before a request ends."""
 
     def ended(self, record: Record) -> None:
-        """Log a request."""
-        if self._requests:
+        """Log a request, or count it if it is one of many that nobody signed for."""
+        if not self._requests:
+            return
+        self.tell_repeats()
+        if record.app or self._repeats.passes(record.client, record.code or record.outcome):
             self.writer.write(self._prefix["info"] + self._format.request(record, self._now()))
 
     def crashed(self, error: BaseException) -> None:
         """Log where the program failed, without the message, which may hold anything."""
         self.event("error", "fault", type=type(error).__name__, at=_places(error))
 
+    def tell_repeats(self, *, last: bool = False) -> None:
+        """Say what strangers repeated in a second that is over, be it cut short as the `last`."""
+        for each in self._repeats.ended(-1 if last else int(time.time())):
+            codes = [code for code, _ in each.codes.most_common()]
+            self.event("info", "repeated", client=each.client, count=each.count, codes=codes)
+
+    async def run(self) -> None:
+        """Say once a second what strangers repeated, until cancelled."""
+        while True:
+            await trio.sleep(1)
+            self.tell_repeats()
+
     def close(self) -> None:
         """Write what is left."""
+        self.tell_repeats(last=True)
         self.writer.close()
 
     def say(self, text: str) -> None:

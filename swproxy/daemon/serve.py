@@ -146,6 +146,7 @@ async def _run(path: Path, config: Config, sockets: _Sockets, log: Log, notifier
         controlled = Supervisor(config, sockets.public, count, log)
     control = Control(path, config, controlled, log, notifier)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.run)
         await nursery.start(control.obey, nursery.cancel_scope)
         await nursery.start(_until_drained, controlled, sockets.admin, nursery.cancel_scope)
         log.event(

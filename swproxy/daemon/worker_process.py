@@ -80,6 +80,7 @@ async def _work(control: socket.socket, decoder: Decoder, orders: Orders, log: L
     async with line.stream, trio.open_nursery() as nursery:
         await nursery.start(_obey_signals, solo, nursery.cancel_scope)
         nursery.start_soon(_obey_orders, line, decoder, solo, log)
+        nursery.start_soon(log.run)
         await nursery.start(_until_drained, solo, nursery.cancel_scope)
         await line.say(READY)
         await _beat(line, solo)

@@ -62,8 +62,8 @@ _EXTENSION = (
     rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
 )
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;" + _TEXT + rb")?[ \t]*")
-"""As upstreams write it: some pad the size with blanks, and their extensions harm nobody."""
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)[ \t]*")
+"""As upstreams write it: some pad the size with blanks."""
 
 _STRICT_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")
 """Section 7.1 to the letter, for clients: what reads in two ways is how requests are smuggled."""

@@ -16,14 +16,15 @@ def client_address(peer: str, forwarded_for: bytes | None, trusted: Sequence[Net
 
     `peer` is the connection's own other end, "" for a Unix socket, whose peer is trusted because
     it is on this machine. X-Forwarded-For is read from its end for as long as whoever added an
-    entry is trusted; what lies beyond the first stranger is that stranger's invention.
+    entry is trusted; what lies beyond the first stranger is that stranger's invention. Without
+    zones (RFC 4007), which are names, of any characters, for a link of whoever wrote them.
     """
-    address = peer
+    address = peer = peer.partition("%")[0]
     if forwarded_for is None or not _is_trusted(peer, trusted):
         return address
     for entry in reversed(forwarded_for.decode("latin-1").split(",")[-_MOST_HOPS:]):
         try:
-            address = str(_folded(ip_address(entry.strip())))
+            address = str(_folded(ip_address(entry.strip().partition("%")[0])))
         except ValueError:
             return address
         if not _is_trusted(address, trusted):

@@ -127,6 +127,7 @@ async def read_response_head(
         try:
             parser.receive_data(data)
             while (event := parser.next_event()) is not h11.NEED_DATA:
+                _check_version(event)
                 if isinstance(event, h11.Response) or _is_switch(event):
                     rest = bytes(parser.trailing_data[0])
                     return ResponseHead(event, rest, method, payload_only=payload_only)
@@ -141,6 +142,14 @@ async def read_response_head(
 
 def _is_switch(event: object) -> TypeGuard[h11.InformationalResponse]:
     return isinstance(event, h11.InformationalResponse) and event.status_code == 101
+
+
+def _check_version(event: object) -> None:
+    """Refuse what h11 lets pass: any digit may stand for HTTP's major version there."""
+    if isinstance(event, h11.Response | h11.InformationalResponse):
+        major = event.http_version[:2]
+        if major != b"1.":
+            raise _malformed("speaks another version of HTTP")
 
 
 def _broken_off() -> UpstreamFailure:

@@ -77,6 +77,13 @@ NO_HEAD: dict[str, tuple[bytes, str]] = {
         "upstream-malformed",
     ),
     "NUL in a header": (OK + b"X-A: b\x00c\r\nContent-Length: 2\r\n\r\nok", "upstream-malformed"),
+    "HTTP/2.0": (b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok", "upstream-malformed"),
+    "HTTP/5.6": (b"HTTP/5.6 200 OK\r\nContent-Length: 2\r\n\r\nok", "upstream-malformed"),
+    "HTTP/0.8": (b"HTTP/0.8 200 OK\r\nContent-Length: 2\r\n\r\nok", "upstream-malformed"),
+    "HTTP/2.0 of an interim answer": (
+        b"HTTP/2.0 103 Early Hints\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nok",
+        "upstream-malformed",
+    ),
     "a bare CR in a header": (
         OK + b"X-A: b\rc: d\r\nContent-Length: 2\r\n\r\nok",
         "upstream-malformed",
@@ -291,6 +298,7 @@ MALFORMED_LATER = {
     "a request for more": b"GET / HTTP/1.1\r\n",
     "an endless size": b"1" * 40 + b"\r\n",
     "an endless extension": b"1;" + b"a" * 5000,
+    "an extension that is none": b'1;a="\r\na\r\n0\r\n\r\n',
     "endless trailers": b"0\r\n" + b"a: b\r\n" * 5000,
 }
 

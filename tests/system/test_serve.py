@@ -335,6 +335,43 @@ async def test_a_stalled_log_holds_up_no_request(tmp_path: Path) -> None:
     os.close(reading)
 
 
+@workers
+async def test_garbage_writes_less_log_than_it_is_long(tmp_path: Path, workers: int) -> None:
+    preflight = b"OPTIONS / HTTP/1.1\r\nHost: a\r\nAccess-Control-Request-Method: GET\r\n\r\n"
+    garbage = [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", preflight]
+    most = 1500
+    async with daemon(tmp_path / "d", server=f"workers = {workers}") as running:
+        before = (running.work / "log").stat().st_size
+        client = await running.connect()
+        for each in garbage:
+            await client.send(each * most)
+            for _ in range(most):
+                await client.read_response()
+
+        def counted() -> int:
+            sums = [int(event["count"]) for event in running.events("repeated")]
+            return sum(sums) + len(running.events("request"))
+
+        with trio.fail_after(PATIENCE):
+            while counted() < 2 * most:
+                await trio.sleep(0.05)
+        assert counted() == 2 * most
+        assert (running.work / "log").stat().st_size - before < most * len(b"".join(garbage)) / 3
+        assert set(running.events("repeated")[0]["codes"]) <= {"parameter-missing", "preflight"}
+
+
+async def test_an_address_with_a_zone_is_an_address_in_the_log(tmp_path: Path) -> None:
+    async with daemon(tmp_path / "d") as running:
+        client = await running.connect()
+        for zone in (b"eth0", b'"', b'", "status": 200, "x": "', b"\\"):
+            line = b"X-Forwarded-For: 2001:db8::1%" + zone.replace(b",", b";")
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n")
+            await client.read_response()
+        logged = await running.wait_for("request", 4)
+        assert [each["client"] for each in logged] == ["2001:db8::1"] * 4
+        assert [each["status"] for each in logged] == [400] * 4
+
+
 def test_a_faulty_configuration_is_exit_code_2(tmp_path: Path) -> None:
     config = tmp_path / "swproxy.toml"
     config.write_text("[server]\nworkers = 0\nspeed = 3\n")
