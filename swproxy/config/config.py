@@ -23,6 +23,7 @@ from swproxy.config.fields import (
     FromPage,
     HeaderName,
     HeaderValue,
+    Hosts,
     Listen,
     LogFormat,
     Meter,
@@ -83,6 +84,12 @@ class Server(Section):
         default=None,
         description="Where /metrics, /healthz and /readyz are served: host:port or unix:/path,"
         " empty for nowhere. They tell who uses what, so they are never on a public listener.",
+    )
+    admin_hosts: Hosts = Field(
+        default=(),
+        description="Names under which admin_listen is asked over TCP, besides localhost and any"
+        ' address: "swproxy.internal" where Prometheus uses that. A page in somebody\'s browser'
+        " could ask under a name of its own that leads here.",
     )
     public_url: PublicUrl = Field(
         default="",

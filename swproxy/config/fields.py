@@ -31,6 +31,7 @@ __all__ = [
     "FromPage",
     "HeaderName",
     "HeaderValue",
+    "Hosts",
     "Listen",
     "LogFormat",
     "Meter",
@@ -159,6 +160,15 @@ def _header_value(value: str) -> str:
     return value
 
 
+_HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+
+
+def _host(name: str) -> str:
+    if not _HOST.fullmatch(name.lower()):
+        raise ValueError("is not a host's name: no port, no path and no address in brackets")
+    return name.lower()
+
+
 def _secret(text: str) -> str:
     if not text:
         raise ValueError("is empty: anybody could sign")
@@ -224,3 +234,4 @@ WeightValue = Annotated[Weight, PlainValidator(_weight)]
 HeaderName = Annotated[str, _text(_header_name)]
 HeaderValue = Annotated[str, _text(_header_value)]
 FromPage = Annotated[tuple[Annotated[str, _text(_from_page)], ...], _list()]
+Hosts = Annotated[tuple[Annotated[str, _text(_host)], ...], _list()]

@@ -4,7 +4,7 @@ The same object is what a supervisor runs in each of its worker processes, there
 listener and with a tally that the supervisor reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import trio
 
@@ -82,8 +82,12 @@ class Solo:
         def not_ready() -> str:
             return "draining" if self.draining else ""
 
+        def hosts() -> Collection[str]:
+            return self.service.worker.config.server.admin_hosts
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Admin(self.tallies, not_ready, self._observer.crashed).serve, admin)
+            asked = Admin(self.tallies, not_ready, hosts, self._observer.crashed)
+            nursery.start_soon(asked.serve, admin)
             await nursery.start(self._serve, nursery.cancel_scope)
             task_status.started()
 

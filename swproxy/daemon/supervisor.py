@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,7 +105,8 @@ class Supervisor:
     ) -> None:
         """Supervise until all workers have drained, or until cancelled: then they end at once."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Admin(self.tallies, self._not_ready, self._log.crashed).serve, admin)
+            asked = Admin(self.tallies, self._not_ready, self._admin_hosts, self._log.crashed)
+            nursery.start_soon(asked.serve, admin)
             async with trio.open_nursery() as workers:
                 for index in range(len(self._children)):
                     workers.start_soon(self._keep, index)
@@ -151,6 +152,9 @@ class Supervisor:
     def tallies(self) -> Sequence[Tally]:
         """Return the numbers of every worker."""
         return self._tallies
+
+    def _admin_hosts(self) -> Collection[str]:
+        return self._config.server.admin_hosts
 
     def _not_ready(self) -> str:
         if self.draining:

@@ -24,6 +24,7 @@ def test_defaults_are_those_of_the_interface() -> None:
         "listen": (TcpAddress("127.0.0.1", 3000),),
         "workers": 1,
         "admin_listen": None,
+        "admin_hosts": (),
         "public_url": "",
         "tls_certificate": None,
         "tls_key": None,

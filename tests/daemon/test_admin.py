@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from swproxy.config.listen_address import UnixAddress
-from tests.support.wire import End, Response, proxy, upstream
+from swproxy.config.listen_address import TcpAddress, UnixAddress
+from tests.support.wire import PATIENCE, End, Response, proxy, upstream
 
 
 @pytest.fixture
@@ -57,6 +57,61 @@ async def test_it_answers_what_it_is_for(path: str) -> None:
 async def test_it_answers_nothing_else(path: str, line: bytes, status: int) -> None:
     async with proxy(server=at(path)):
         assert (await ask(path, line)).status == status
+
+
+OVER_TCP = {"admin_listen": TcpAddress("127.0.0.1", 0), "admin_hosts": ("metrics.internal",)}
+
+
+async def ask_as(place: tuple[str, int], *lines: bytes, version: bytes = b"1.1") -> Response:
+    end = End(await trio.open_tcp_stream(*place))
+    try:
+        head = (
+            b"GET /healthz HTTP/" + version + b"\r\n" + b"".join(each + b"\r\n" for each in lines)
+        )
+        await end.send(head + b"\r\n")
+        return await end.read_response()
+    finally:
+        await end.aclose()
+
+
+async def test_it_is_asked_by_an_address_or_a_known_name_only() -> None:
+    """DNS rebinding: a page's own name leads to 127.0.0.1, and its script reads the answer."""
+    async with proxy(server=OVER_TCP) as swproxy:
+        place = swproxy.addresses[-1]
+        known = [
+            b"localhost",
+            b"LOCALHOST:3001",
+            b"127.0.0.1",
+            b"127.0.0.1:1",
+            b"[::1]",
+            b"[::1]:1",
+        ]
+        known += [b"192.0.2.1:3001", b"metrics.internal", b"Metrics.Internal:80", b"localhost."]
+        for host in known:
+            assert (await ask_as(place, b"Host: " + host)).status == 200, host
+        strange = [b"evil.test", b"evil.test:3001", b"localhost.evil.test", b"127.0.0.1.evil.test"]
+        for host in [*strange, b"admin", b"internal", b"xlocalhost", b""]:
+            refused = await ask_as(place, b"Host: " + host)
+            assert refused.status in (400, 421), host
+            assert b"alive" not in refused.body
+        assert (await ask_as(place, version=b"1.0")).status == 200
+
+
+@pytest.mark.parametrize("silent", [b"", b"GET /metrics HTTP/1.1\r\nHost: local"])
+async def test_silent_connections_keep_nobody_out(silent: bytes) -> None:
+    async with proxy(server=OVER_TCP) as swproxy:
+        place = swproxy.addresses[-1]
+        async with trio.open_nursery() as nursery:
+            connections = [await trio.open_tcp_stream(*place) for _ in range(300)]
+            for each in connections:
+                if silent:
+                    nursery.start_soon(each.send_all, silent)
+            began = trio.current_time()
+            for _ in range(10):
+                assert (await ask_as(place, b"Host: localhost")).status == 200
+            assert trio.current_time() - began < PATIENCE / 2
+            for each in connections:
+                await trio.aclose_forcefully(each)
 
 
 async def test_a_head_has_no_body(path: str) -> None:

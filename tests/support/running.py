@@ -93,7 +93,7 @@ class Daemon:
         """Return what the admin listener answers."""
         async with await trio.open_tcp_stream("127.0.0.1", self.admin_port) as stream:
             end = End(stream)
-            await end.send(f"{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            await end.send(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
             head, _, body = (await end.read_to_end()).decode().partition("\r\n\r\n")
             return int(head.split(" ")[1]), body
 

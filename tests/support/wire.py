@@ -312,11 +312,15 @@ def sign(host: str, url: str, method: str = "GET", **options: Any) -> str:
 class Proxy:
     """A running swproxy."""
 
-    address: Any
+    addresses: Sequence[Any]
     recorder: Recorder
     config: Config
     clients: list[End] = field(default_factory=list)
     signatures: set[str] = field(default_factory=set)
+
+    @property
+    def address(self) -> Any:
+        return self.addresses[0]
 
     @property
     def url(self) -> str:
@@ -466,7 +470,7 @@ async def proxy(
 
             with _trust_store(path):
                 addresses = await nursery.start(start)
-            running = Proxy(addresses[0], recorder, config)
+            running = Proxy(addresses, recorder, config)
             try:
                 yield running
             finally:
