@@ -242,6 +242,21 @@ BUDGETS: tuple[Budget, ...] = (
             ("core_percent", "processor, 50 of them", "%", 0.5),
         )
     ),
+    *(
+        Budget(
+            9,
+            "meter",
+            f"metering, https, 150 streams, {turns}: {name}",
+            unit,
+            _figure("meter", "swproxy", metric, case=f"150 streams, https {turns}, difference"),
+            _constant(limit),
+        )
+        for turns in ("spread", "in step")
+        for metric, name, unit, limit in (
+            ("cpu_more_us", "CPU per chunk over without", "us", 1),
+            ("pss_more_kb_per_stream", "memory a stream over without", "KB", 5),
+        )
+    ),
     Budget(
         8,
         "import",

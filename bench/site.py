@@ -13,6 +13,7 @@ __all__ = [
     "BODY_BYTES",
     "EXPIRY_SECONDS",
     "IDLE_CONNECTIONS",
+    "METERED_ID",
     "ROOT",
     "Request",
     "Site",
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 APP_ID = "bench"
+METERED_ID = "metered"
 APP_SECRET = "bench-secret-bench-secret-bench"
 ROOT = Path(__file__).resolve().parent.parent
 EXPIRY_SECONDS = 6 * 3600  # longer than a session lasts

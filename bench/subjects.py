@@ -29,6 +29,7 @@ from bench.site import (
     BODY_BYTES,
     EXPIRY_SECONDS,
     IDLE_CONNECTIONS,
+    METERED_ID,
     ROOT,
     Request,
     Site,
@@ -126,8 +127,11 @@ class _Signed(Subject):
     def _run(self, site: Site, port: int) -> None: ...
 
     def request(self, scheme: str, path: str, method: str = "GET") -> Request:
+        return self._request_of(APP_ID, scheme, path, method)
+
+    def _request_of(self, app: str, scheme: str, path: str, method: str) -> Request:
         signed = sign_url(
-            APP_ID,
+            app,
             APP_SECRET,
             f"http://127.0.0.1:{self._port}",
             self._site.url(scheme, path),
@@ -143,6 +147,10 @@ class Swproxy(_Signed):
     def __init__(self) -> None:
         super().__init__("swproxy")
 
+    def metered_request(self, scheme: str, path: str, method: str = "GET") -> Request:
+        """Return a request of an application whose answers are read for what they used."""
+        return self._request_of(METERED_ID, scheme, path, method)
+
     def _run(self, site: Site, port: int) -> None:
         config = site.directory / "swproxy.toml"
         config.write_text(swproxy_config(site, port))
@@ -156,6 +164,11 @@ class Swproxy(_Signed):
 
 def swproxy_config(site: Site, port: int) -> str:
     """Return the configuration the daemon is measured with."""
+    app = {
+        "secrets": [APP_SECRET],
+        "allow": [site.url("http", "/*"), site.url("https", "/*")],
+        "headers": {"Authorization": API_KEY},
+    }
     return tomli_w.dumps(
         {
             "server": {
@@ -165,13 +178,7 @@ def swproxy_config(site: Site, port: int) -> str:
             },
             "limits": {"body_bytes": BODY_BYTES},
             "upstream": {"private_networks": ["127.0.0.0/8"], "ca_file": str(site.ca_file)},
-            "apps": {
-                APP_ID: {
-                    "secrets": [APP_SECRET],
-                    "allow": [site.url("http", "/*"), site.url("https", "/*")],
-                    "headers": {"Authorization": API_KEY},
-                }
-            },
+            "apps": {APP_ID: app, METERED_ID: {**app, "meter": "tokens"}},
         }
     )
 
