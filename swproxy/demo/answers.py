@@ -7,7 +7,7 @@ compute what it ought to be.
 import re
 from collections.abc import Collection
 
-__all__ = ["compose", "tokens"]
+__all__ = ["MORE", "compose", "tokens"]
 
 HAPPENED = """\
 You pressed a button, and four parties did one small thing each.
@@ -68,6 +68,24 @@ Close the tab, and look:
 upstream, the river stops too.
 Nothing more to pay."""
 
+COST = """\
+No more than your backend has agreed to. Behind the address that it leads to, a signed URL can \
+have terms: who it is for, which model may be asked, how many tokens may come back, how long I may \
+talk. They are signed along, so nobody between the backend and swproxy can change them, and they \
+are made without asking anybody: no database, no call to my makers.
+
+This page reads the terms of its URL and shows them in plain words, beside this answer. What they \
+leave open is the page's: my prompt, for one.
+
+Try to cheat: tick the other box under the prompt, and this page will ask for a larger model and \
+more tokens than it was granted. swproxy reads the request before I do, names the term that is not \
+met, and answers 403. I never hear of it."""
+
+MORE = """
+
+You asked for the large model, so there is more: I say the same at greater length, and the bill is \
+ten times as high. It was worth signing a URL that says which model may be asked, was it not?"""
+
 OTHERWISE = """\
 You wrote: "{prompt}"
 
@@ -77,11 +95,13 @@ I speak OpenAI's streaming format to the letter and check my caller's key, so ev
 you and me is the real thing: the signature, the proxy, the TLS connection, and each of these \
 tokens as it comes by.
 
-Ask me what just happened, who saw the API key, or what becomes of a URL that somebody changes."""
+Ask me what just happened, who saw the API key, what this may cost, or what becomes of a URL that \
+somebody changes."""
 
 # The first whose words occur in the prompt answers it.
 TOPICS = (
     (re.compile(r"\b(haiku|poem|poetry|rhyme|verse|song)", re.IGNORECASE), HAIKU),
+    (re.compile(r"\b(cost|terms?|cheat|price|expensive|budget|bill)\b", re.IGNORECASE), COST),
     (re.compile(r"\b(chang|tamper|forg|steal|stole|copie|copy|expire)", re.IGNORECASE), CHANGED),
     (re.compile(r"\b(who|key|secret|saw|seen|leak|know|header)", re.IGNORECASE), WHO),
     (

@@ -1,9 +1,10 @@
 """The page's backend: it serves the page and signs URLs for it, as your own backend would.
 
-The part to copy is `Backend._sign`, a few lines; the rest is a static file server, and stands in
-for the web server that lets page and swproxy share a port.
+The part to copy is `Backend._sign` with its terms, a few lines; the rest is a static file server,
+and stands in for the web server that lets page and swproxy share a port.
 """
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,11 +15,14 @@ from typing import Any
 import trio
 
 from swproxy import sign_url
+from swproxy.demo.model import MODEL_NAME
 from swproxy.demo.web import Exchange, converse
 
-__all__ = ["EXPIRY_SECONDS", "Backend", "swproxy_url_for"]
+__all__ = ["EXPIRY_SECONDS", "MOST_TOKENS", "USERS", "Backend", "swproxy_url_for"]
 
 EXPIRY_SECONDS = 60
+MOST_TOKENS = 300
+USERS = ("ada", "grace")
 PREFIX = "/sw"
 """Where, on the page's port, swproxy is reached."""
 
@@ -59,8 +63,12 @@ class Backend:
             partial(converse, handle=self._handle), listeners, task_status=task_status
         )
 
-    def _sign(self, swproxy_url: str, method: str, endpoint: str) -> str:
-        return sign_url(self.app_id, self.secret, swproxy_url, endpoint, EXPIRY_SECONDS, method)
+    def _sign(
+        self, swproxy_url: str, method: str, endpoint: str, terms: Mapping[str, object]
+    ) -> str:
+        return sign_url(
+            self.app_id, self.secret, swproxy_url, endpoint, EXPIRY_SECONDS, method, terms=terms
+        )
 
     async def _handle(self, exchange: Exchange) -> None:
         method, path = exchange.request.method, exchange.request.path
@@ -70,19 +78,55 @@ class Backend:
         swproxy_url = swproxy_url_for(exchange.request.headers.get("host", ""))
         if swproxy_url is None:
             await exchange.answer(400, "text/plain; charset=utf-8", b"That is no Host.\n")
-        elif path == "/sign" and method == "POST":
-            # A real backend first asks who is calling, and whether that user may.
-            url = self._sign(swproxy_url, "POST", f"{self.model_url}/v1/chat/completions")
-            await exchange.answer_json(200, {"url": url})
-        elif path == "/sign-realtime" and method == "POST":
-            url = self._sign(swproxy_url, "GET", f"{_websocket(self.model_url)}/v1/realtime")
-            await exchange.answer_json(200, {"url": _websocket(url)})
+        elif path in ("/sign", "/sign-realtime") and method == "POST":
+            # A real backend knows from its session who is calling, and what that user may.
+            user = _user(exchange.request.body)
+            if user is None:
+                problem = {
+                    "title": "There is no such user",
+                    "detail": "Choose another.",
+                    "code": "",
+                }
+                await exchange.answer_json(400, problem)
+            elif path == "/sign":
+                endpoint = f"{self.model_url}/v1/chat/completions"
+                url = self._sign(swproxy_url, "POST", endpoint, _chat_terms(user))
+                await exchange.answer_json(200, {"url": url})
+            else:
+                endpoint = f"{_websocket(self.model_url)}/v1/realtime"
+                terms = {"user": user, "seconds": EXPIRY_SECONDS, "websocket": True}
+                url = self._sign(swproxy_url, "GET", endpoint, terms)
+                await exchange.answer_json(200, {"url": _websocket(url)})
         elif path in FILES and method in ("GET", "HEAD"):
             name, content_type = FILES[path]
             body = (PAGE / name).read_bytes()
             await exchange.answer(200, content_type, body, _page_headers(swproxy_url))
         else:
             await exchange.answer(404, "text/plain; charset=utf-8", b"There is nothing here.\n")
+
+
+def _chat_terms(user: str) -> dict[str, object]:
+    """Return what a call may be: this user's, to this model, so long; the prompt is the page's."""
+    return {
+        "user": user,
+        "seconds": EXPIRY_SECONDS,
+        "body.model": MODEL_NAME,
+        "body.max_completion_tokens": f"1..{MOST_TOKENS}",
+        "body.messages.0.role": "user",
+        "body.stream": True,
+        "body.stream_options.include_usage": True,
+        "body": "only",
+    }
+
+
+def _user(body: bytes) -> str | None:
+    """Return the user that a page says it is; None if there is none of the name."""
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return None
+    user = said.get("user") if isinstance(said, dict) else None
+    return user if user in USERS else None
 
 
 def swproxy_url_for(host: str) -> str | None:

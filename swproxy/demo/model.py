@@ -23,11 +23,13 @@ import trio
 from swproxy.demo import answers, realtime
 from swproxy.demo.web import Exchange, converse
 
-__all__ = ["CA_FILE", "MODEL_NAME", "Model"]
+__all__ = ["CA_FILE", "LARGE_MODEL_NAME", "MODEL_NAME", "Model"]
 
 CERTIFICATE = Path(__file__).with_name("certificate")
 CA_FILE = CERTIFICATE / "ca.pem"
 MODEL_NAME = "stand-in-1"
+LARGE_MODEL_NAME = "stand-in-1-large"
+"""Says more, at ten times the price, had either of them one."""
 
 
 class _Part(pydantic.BaseModel):
@@ -50,10 +52,11 @@ class _StreamOptions(pydantic.BaseModel):
 
 
 class _ChatRequest(pydantic.BaseModel):
-    model: Literal["stand-in-1"]
+    model: Literal["stand-in-1", "stand-in-1-large"]
     messages: list[_Message] = pydantic.Field(min_length=1)
     stream: bool = False
     stream_options: _StreamOptions = _StreamOptions()
+    max_completion_tokens: int | None = pydantic.Field(default=None, ge=1)
 
     def prompt(self) -> str:
         return next((m.text() for m in reversed(self.messages) if m.role == "user"), "")
@@ -63,22 +66,29 @@ class _ChatRequest(pydantic.BaseModel):
 class _Completion:
     """One answer, and the JSON in which OpenAI's API dresses it."""
 
+    model: str
     prompt: str
     pieces: list[str]
+    finish_reason: str
     with_usage: bool
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
     def whole(self) -> dict[str, Any]:
         message = {"role": "assistant", "content": "".join(self.pieces), "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": None,
+            "finish_reason": self.finish_reason,
+        }
         return self._object("chat.completion", [choice], self._usage())
 
     def chunks(self) -> Iterator[dict[str, Any]]:
         yield self._chunk({"role": "assistant", "content": "", "refusal": None})
         for piece in self.pieces:
             yield self._chunk({"content": piece})
-        yield self._chunk({}, finish_reason="stop")
+        yield self._chunk({}, finish_reason=self.finish_reason)
         if self.with_usage:
             yield self._object("chat.completion.chunk", [], self._usage())
 
@@ -93,7 +103,7 @@ class _Completion:
             "id": self.id,
             "object": kind,
             "created": self.created,
-            "model": MODEL_NAME,
+            "model": self.model,
             "service_tier": "default",
             "system_fingerprint": "fp_stand_in",
             "choices": choices,
@@ -151,8 +161,11 @@ class Model:
             reason = f"Not allowed to {request.method} on {request.path}."
             await _refuse(exchange, 405, reason, "method_not_supported")
         elif request.path == "/v1/models":
-            entry = {"id": MODEL_NAME, "object": "model", "created": 0, "owned_by": "swproxy"}
-            await exchange.answer_json(200, {"object": "list", "data": [entry]})
+            entries = [
+                {"id": name, "object": "model", "created": 0, "owned_by": "swproxy"}
+                for name in (MODEL_NAME, LARGE_MODEL_NAME)
+            ]
+            await exchange.answer_json(200, {"object": "list", "data": entries})
         elif request.path == "/v1/realtime":
             await self._talk(exchange)
         else:
@@ -177,8 +190,16 @@ class Model:
             await _refuse(exchange, 400, f"{where}: {first['msg']}", None)
             return
         text = answers.compose(request.prompt(), exchange.request.headers)
+        if request.model == LARGE_MODEL_NAME:
+            text += answers.MORE
+        whole = answers.tokens(text)
+        said = whole[: request.max_completion_tokens]
         completion = _Completion(
-            request.prompt(), answers.tokens(text), request.stream_options.include_usage
+            request.model,
+            request.prompt(),
+            said,
+            "stop" if len(said) == len(whole) else "length",
+            request.stream_options.include_usage,
         )
         if request.stream:
             await self._stream(exchange, completion)

@@ -6,7 +6,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from swproxy.demo.answers import compose, tokens
 from swproxy.demo.backend import EXPIRY_SECONDS, FILES, Backend, swproxy_url_for
 from swproxy.demo.main import Running, main
-from swproxy.demo.model import CA_FILE, CERTIFICATE, MODEL_NAME, Model
+from swproxy.demo.model import CA_FILE, CERTIFICATE, LARGE_MODEL_NAME, MODEL_NAME, Model
 from swproxy.sw1.claims import parse_target
 from swproxy.sw1.verify import Verification
 
@@ -82,6 +82,15 @@ async def connect(port: int, cafile: Path | None) -> trio.SSLStream[trio.SocketS
 
 def chat(prompt: object = "A haiku, please", **more: Any) -> dict[str, Any]:
     return {"model": MODEL_NAME, "messages": [{"role": "user", "content": prompt}], **more}
+
+
+JSON: Mapping[bytes | str, bytes | str] = {"Content-Type": "application/json"}
+
+
+def granted(prompt: str = "A haiku, please") -> bytes:
+    """Return a body that meets the terms of the backend's URLs."""
+    more = {"stream": True, "stream_options": {"include_usage": True}, "max_completion_tokens": 300}
+    return json.dumps(chat(prompt, **more)).encode()
 
 
 def header(response: httpcore.Response, name: bytes) -> str:
@@ -148,7 +157,24 @@ async def test_an_answer_in_one_piece(model: Called) -> None:
 
 async def test_the_models_are_listed(model: Called) -> None:
     response = await model("GET", "/v1/models")
-    assert [each["id"] for each in json.loads(response.content)["data"]] == [MODEL_NAME]
+    names = [each["id"] for each in json.loads(response.content)["data"]]
+    assert names == [MODEL_NAME, LARGE_MODEL_NAME]
+
+
+async def test_the_model_that_is_asked_answers_no_longer_than_it_may(model: Called) -> None:
+    async def said(**more: Any) -> tuple[str, str, str]:
+        response = await model("POST", "/v1/chat/completions", chat(**more))
+        answer = json.loads(response.content)
+        [choice] = answer["choices"]
+        return answer["model"], choice["message"]["content"], choice["finish_reason"]
+
+    whole = compose("A haiku, please", ())
+    assert await said(max_completion_tokens=4000) == (MODEL_NAME, whole, "stop")
+    assert await said(max_completion_tokens=7) == (MODEL_NAME, "".join(tokens(whole)[:7]), "length")
+    name, longer, _ = await said(model=LARGE_MODEL_NAME)
+    assert name == LARGE_MODEL_NAME
+    assert longer.startswith(whole)
+    assert len(longer) > len(whole)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +197,7 @@ async def test_a_wrong_key_gets_401_and_no_echo(
         ("POST", "/v1/chat/completions", b"{", 400),
         ("POST", "/v1/chat/completions", {"model": MODEL_NAME, "messages": []}, 400),
         ("POST", "/v1/chat/completions", {**chat(), "model": "other"}, 400),
+        ("POST", "/v1/chat/completions", chat(max_completion_tokens=0), 400),
         ("GET", "/v1/chat/completions", None, 405),
         ("POST", "/v1/completions", chat(), 404),
     ],
@@ -241,14 +268,18 @@ async def test_the_backend_serves_a_page_that_trusts_nobody_else(backend: Called
 
 
 async def test_the_backend_signs_for_one_endpoint_and_a_minute(backend: Called) -> None:
-    response = await backend("POST", "/sign", Host="127.0.0.1:1234")
+    response = await backend("POST", "/sign", {"user": "ada"}, Host="127.0.0.1:1234")
     assert header(response, b"cache-control") == "no-store"
     url = json.loads(response.content)["url"]
     assert SECRET not in url
     prefix = "http://localhost:1234"
     assert url.startswith(prefix + "/sw/?")
     claims = parse_target(url.removeprefix(prefix).encode())
-    assert claims.proxy_url == "https://127.0.0.1:5678/v1/chat/completions"
+    endpoint, terms = claims.proxy_url.split("#")
+    assert endpoint == "https://127.0.0.1:5678/v1/chat/completions"
+    assert terms.startswith("sw1:user=ada&seconds=60&body.model=stand-in-1&")
+    assert claims.terms is not None
+    assert claims.terms.body_only
     assert (claims.expires, EXPIRY_SECONDS) == (60, 60)
     assert claims.path == b"/sw/"
     assert Verification(claims, b"POST", [], [SECRET]).accept()
@@ -280,8 +311,16 @@ def test_a_page_calls_swproxy_where_it_came_from_itself(host: str, url: str | No
 
 async def test_a_host_that_is_none_is_refused(backend: Called) -> None:
     for method, path in (("GET", "/"), ("POST", "/sign")):
-        response = await backend(method, path, Host="a; script-src *")
+        response = await backend(method, path, {"user": "ada"}, Host="a; script-src *")
         assert response.status == 400
+
+
+@pytest.mark.parametrize("body", [None, b"{", [], {}, {"user": "mallory"}, {"user": None}])
+async def test_a_user_that_is_none_gets_no_url(backend: Called, body: object) -> None:
+    for path in ("/sign", "/sign-realtime"):
+        response = await backend("POST", path, body)
+        assert response.status == 400
+        assert json.loads(response.content)["title"] == "There is no such user"
 
 
 async def test_one_port_is_enough_and_may_be_forwarded(nursery: trio.Nursery) -> None:
@@ -308,13 +347,15 @@ async def test_one_port_is_enough_and_may_be_forwarded(nursery: trio.Nursery) ->
         page = await pool.request("GET", elsewhere)
         assert page.status == 200
         for _ in range(3):  # over connections that are kept, and over those that are not
-            signed = json.loads((await pool.request("POST", f"{elsewhere}/sign")).content)["url"]
+            user = b'{"user":"grace"}'
+            response = await pool.request("POST", f"{elsewhere}/sign", content=user)
+            signed = json.loads(response.content)["url"]
             prefix = f"{elsewhere.replace('localhost', '127.0.0.1')}/sw/?"
             assert signed.startswith(prefix)
             signed = f"{elsewhere}/sw/?{signed.removeprefix(prefix)}"
-            answer = await pool.request("POST", signed, content=json.dumps(chat()).encode())
+            answer = await pool.request("POST", signed, headers=JSON, content=granted())
             assert answer.status == 200, answer.content
-            assert json.loads(answer.content)["object"] == "chat.completion"
+            assert answer.content.endswith(b"data: [DONE]\n\n")
 
 
 def start(port: int) -> subprocess.Popen[str]:
@@ -335,9 +376,10 @@ def test_the_program_ends_quietly_in_the_middle_of_an_answer(end: signal.Signals
         tunnel = process.stdout.readline().split()
         port = page.rpartition(":")[2]
         assert tunnel[-4:-1] == ["ssh", "-NL", f"{port}:127.0.0.1:{port}"]
-        url = json.loads(pool.request("POST", f"{page}/sign").content)["url"]
-        body = json.dumps(chat("What happened?", stream=True)).encode()
-        with pool.stream("POST", url, content=body) as answer:
+        signed = pool.request("POST", f"{page}/sign", content=b'{"user":"ada"}')
+        url = json.loads(signed.content)["url"]
+        body = granted("What happened?")
+        with pool.stream("POST", url, headers=JSON, content=body) as answer:
             parts = answer.iter_stream()
             assert b"chat.completion.chunk" in next(parts)
             process.send_signal(end)

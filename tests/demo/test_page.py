@@ -127,6 +127,61 @@ async def test_a_tampered_url_shows_a_readable_error(
     assert not await page.evaluate("document.querySelector('#problem').checkVisibility()")
 
 
+async def test_the_page_says_in_plain_words_what_its_url_allows(
+    start: Start, browser: Browser
+) -> None:
+    page = await browser.open((await start(trio.lowlevel.checkpoint)).page_url)
+    await page.evaluate("document.querySelector('#user').value = 'grace'")
+    await page.click("#go")
+    await says(page, "complete")
+    shown = await page.evaluate(
+        "[...document.querySelectorAll('#terms li')].map((e) => e.textContent)"
+    )
+    assert shown == [
+        "for grace, and nobody else",
+        "a call lasts 60 seconds at most",
+        "asks stand-in-1",
+        "for 300 tokens at most",
+        "the first message is the user's",
+        "the answer is streamed",
+        "and says what it used",
+        "nothing else in the request",
+    ]
+    await page.click("#talk")
+    await says(page, "complete")
+    shown = await page.evaluate(
+        "[...document.querySelectorAll('#terms li')].map((e) => e.textContent)"
+    )
+    assert shown == [
+        "for grace, and nobody else",
+        "a call lasts 60 seconds at most",
+        "for a WebSocket only",
+    ]
+    assert page.complaints() == []
+
+
+async def test_a_cheating_page_is_refused_and_told_why(
+    start: Start, browser: Browser, reports: list[str]
+) -> None:
+    page = await browser.open((await start(trio.lowlevel.checkpoint)).page_url)
+    await page.click("#cheat")
+    await page.click("#go")
+    await says(page, "failed")
+    assert await page.evaluate("document.querySelector('#problem').checkVisibility()")
+    assert await page.text("#problem-title") == "Terms of the URL are not met"
+    assert await page.text("#problem-detail") == (
+        "The term 'body.model' is not met: it has to be 'stand-in-1'."
+    )
+    assert await page.text("#problem-code") == "403 terms-not-met"
+    assert await page.text("#answer") == ""
+    assert reports == []
+
+    await page.click("#cheat")
+    await page.click("#go")
+    await says(page, "complete")
+    assert await page.text("#answer") == ANSWER
+
+
 async def test_stop_silences_the_model(start: Start, browser: Browser, reports: list[str]) -> None:
     gate = Gate()
     page = await browser.open((await start(gate.pace)).page_url)

@@ -38,7 +38,12 @@ async function ask(how, where) {
 }
 
 async function signedUrl(where, signal) {
-  const response = await fetch(where, { method: "POST", signal });
+  const response = await fetch(where, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ user: $("user").value }),
+    signal,
+  });
   if (!response.ok) throw await problemOf(response);
   const url = new URL((await response.json()).url);
   const tampered = $("tamper").checked;
@@ -54,11 +59,13 @@ async function stream(url, prompt, signal) {
 }
 
 async function call(url, prompt, signal) {
+  const cheat = $("cheat").checked;
   const response = await fetch(url, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({
-      model: "stand-in-1",
+      model: cheat ? "stand-in-1-large" : "stand-in-1",
+      max_completion_tokens: cheat ? 4000 : 300,
       stream: true,
       stream_options: { include_usage: true },
       messages: [{ role: "user", content: prompt }],
@@ -169,7 +176,42 @@ function showProblem(error) {
   $("problem").hidden = false;
 }
 
+// The terms stand in the fragment of the destination: pairs joined by &, percent-encoded.
+function termsOf(url) {
+  const [, fragment = ""] = url.searchParams.get("X-Sw-Proxy").split("#sw1:");
+  return fragment.split("&").filter(Boolean).map((pair) => {
+    const at = pair.indexOf("=");
+    return [pair.slice(0, at), pair.slice(at + 1)].map(decodeURIComponent);
+  });
+}
+
+const words = {
+  "user": (value) => `for ${value}, and nobody else`,
+  "seconds": (value) => `a call lasts ${value} seconds at most`,
+  "websocket": () => "for a WebSocket only",
+  "body.model": (value) => `asks ${value.split(",").join(" or ")}`,
+  "body.max_completion_tokens": (value) => `for ${value.split("..")[1]} tokens at most`,
+  "body.messages.0.role": (value) => `the first message is the ${value}'s`,
+  "body.stream": () => "the answer is streamed",
+  "body.stream_options.include_usage": () => "and says what it used",
+  "body": () => "nothing else in the request",
+};
+
+function showTerms(url) {
+  const terms = termsOf(url);
+  $("terms-title").hidden = !terms.length;
+  $("terms").replaceChildren(
+    ...terms.map(([name, value]) => {
+      const item = document.createElement("li");
+      item.textContent = words[name]?.(value) ?? `${name}: ${value}`;
+      item.title = `${name}=${value}`;
+      return item;
+    }),
+  );
+}
+
 function showSignedUrl(url, changed) {
+  showTerms(url);
   const rows = [["sent to", url.origin + url.pathname]];
   for (const [name, value] of url.searchParams) rows.push([name, value]);
   $("signed").replaceChildren(
