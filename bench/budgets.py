@@ -246,15 +246,15 @@ BUDGETS: tuple[Budget, ...] = (
         Budget(
             9,
             "meter",
-            f"metering, https, 150 streams, {turns}: {name}",
+            f"{name}, https, 150 streams, {turns}",
             unit,
             _figure("meter", "swproxy", metric, case=f"150 streams, https {turns}, difference"),
             _constant(limit),
         )
         for turns in ("spread", "in step")
         for metric, name, unit, limit in (
-            ("cpu_more_us", "CPU per chunk over without", "us", 1),
-            ("pss_more_kb_per_stream", "memory a stream over without", "KB", 5),
+            ("cpu_more_us", "a metered chunk over another: CPU", "us", 1),
+            ("pss_more_kb_per_stream", "a metered stream over another: PSS", "KB", 5),
         )
     ),
     Budget(
