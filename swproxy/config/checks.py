@@ -54,6 +54,11 @@ def check_application(
     # out by asking for the same URL with fetch().
     if not websocket and destination.scheme in ("ws", "wss"):
         raise Refusal("upgrade-required", "A ws or wss destination takes WebSockets only.")
+    if websocket and app.websocket_urls_only and destination.scheme not in ("ws", "wss"):
+        raise Refusal(
+            "upgrade-not-signed",
+            "The application opens WebSockets by URLs that are signed for ws or wss only.",
+        )
     # A browser asks nobody before it opens a WebSocket, and lets any page read what comes.
     if websocket and not all(map(app.cors.permits, origins)):
         raise Refusal(

@@ -338,6 +338,12 @@ class AppTable(Section):
         ' ["*"] lets pass all but cookies, credentials, and what tells about the user (Origin,'
         " Referer, Sec-, X-Forwarded- and the like), which have to be named one by one.",
     )
+    websocket_urls_only: bool = Field(
+        default=False,
+        description="Whether a WebSocket takes a URL that was signed for ws:// or wss://. If not,"
+        " any URL that was signed for GET opens one, where the API has one there: http:// and ws://"
+        " are the same address, and a page says how it calls.",
+    )
     cors: Cors | None = Field(
         default=None,
         description="Which pages may call this application; keys left out are as in [cors].",
@@ -411,6 +417,7 @@ class AppTable(Section):
             headers=tuple((name.encode(), value.encode()) for name, value in self.headers.items()),
             cors=replace(cors, **own),
             headers_from_page=PageHeaders(self.headers_from_page),
+            websocket_urls_only=self.websocket_urls_only,
             terms=self.terms,
             plans=dict(self.plans),
             require=self.require,
@@ -430,6 +437,7 @@ class App:
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     cors: CorsPolicy = field(default_factory=lambda: Cors().policy())
     headers_from_page: PageHeaders = field(default_factory=PageHeaders)
+    websocket_urls_only: bool = False
     terms: Terms = NO_TERMS
     plans: Mapping[str, Plan] = field(default_factory=dict)
     require: tuple[str, ...] = ()

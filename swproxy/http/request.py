@@ -16,7 +16,7 @@ import h11
 from swproxy.config.config import Limits
 from swproxy.sw1.refusal import Refusal
 
-__all__ = ["UNREAD", "RequestHead", "parse_head", "skip_empty_lines", "take_head"]
+__all__ = ["UNREAD", "RequestHead", "hops_left", "parse_head", "skip_empty_lines", "take_head"]
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 
@@ -74,6 +74,8 @@ _TARGET = re.compile(rb"/[^#\\]*")
 
 _LENGTH = b"content-length"
 
+_HOPS = re.compile(rb"[0-9]{1,9}")
+
 
 class RequestHead:
     """A request line and headers that passed every rule.
@@ -127,6 +129,22 @@ UNREAD = RequestHead(h11.Request(method="GET", target="/", headers=[], http_vers
 """Stands for a head that could not be read: nothing is known of it, least of all where it ends."""
 UNREAD.method = b""
 UNREAD.content_length = None
+
+
+def hops_left(head: RequestHead) -> int | None:
+    """Return how many more times an OPTIONS request may be passed on; None if as often as it likes.
+
+    RFC 9110 section 7.6.2, which says it of OPTIONS and TRACE only. Raises Refusal
+    ("request-malformed").
+    """
+    if head.method != b"OPTIONS":
+        return None
+    values = [value for name, value in head.headers if name == b"max-forwards"]
+    if not values:
+        return None
+    if len(values) > 1 or not _HOPS.fullmatch(values[0]):
+        raise Refusal("request-malformed", "Max-Forwards is not a plain number.")
+    return int(values[0])
 
 
 def _list(value: bytes) -> list[bytes]:

@@ -14,11 +14,14 @@ from swproxy.policy.field_names import Header
 from swproxy.policy.headers import ANSWER_HEADERS, NO_STORE
 from swproxy.policy.problems import PROBLEMS, problem_body
 
-__all__ = ["dated", "own_headers", "render_head", "render_problem"]
+__all__ = ["ALLOW", "dated", "own_headers", "render_head", "render_problem"]
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 _RETRY_SECONDS = b"1"
+
+ALLOW = (b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+"""Methods with a meaning of their own (RFC 9110 section 10.2.1); others are passed on as well."""
 
 
 @lru_cache(maxsize=2)
@@ -69,7 +72,7 @@ def render_problem(
         *extra,
     ]
     if status == 405:
-        headers.append((b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
+        headers.append(ALLOW)
     elif status == 426:
         headers.extend(((b"upgrade", b"websocket"), (b"connection", b"upgrade")))
     elif code == "upgrade-invalid":

@@ -280,6 +280,13 @@ _WEBSOCKET = {
         "A fetch() where new WebSocket() was meant; a proxy in front that drops Upgrade.",
         "Open it as a WebSocket, or sign the http or https URL.",
     ),
+    "upgrade-not-signed": Problem(
+        403,
+        "WebSocket was not signed",
+        "The URL was signed for http or https, and the application has websocket_urls_only set.",
+        "A URL for fetch() that was used for new WebSocket().",
+        "Sign the wss URL.",
+    ),
     "origin-not-allowed": Problem(
         403,
         "Origin is not allowed",

@@ -11,8 +11,8 @@ import time
 import httpcore
 import trio
 
-from swproxy.http.request import UNREAD, RequestHead
-from swproxy.http.respond import own_headers, render_head, render_problem
+from swproxy.http.request import UNREAD, RequestHead, hops_left
+from swproxy.http.respond import ALLOW, own_headers, render_head, render_problem
 from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
 from swproxy.policy.clients import client_address
 from swproxy.proxy.admit import admit
@@ -73,10 +73,13 @@ class Exchange:
     async def _run(self) -> None:
         head = self._call.head
         if head.method == b"OPTIONS" and head.get(b"access-control-request-method") is not None:
-            await self._answer_preflight()
+            await self._answer_options()
             return
         try:
-            await self._serve()
+            if hops_left(head) == 0:
+                await self._answer_options()
+            else:
+                await self._serve()
         except Refusal as refusal:
             self._call.record.for_operator = refusal.for_operator
             await self._fail("refused", refusal.code, refusal.detail, refusal.status)
@@ -125,11 +128,15 @@ class Exchange:
     def _may_go_on(self) -> bool:
         return self.keep_alive and not self._call.downstream.draining
 
-    async def _answer_preflight(self) -> None:
-        """Answer a CORS preflight; it carries no proof of anything, so none is asked for."""
+    async def _answer_options(self) -> None:
+        """Answer a CORS preflight, or an OPTIONS that may be passed on no further.
+
+        Neither says anything of an application, so no proof of anything is asked for.
+        """
         call = self._call
         headers = [
             *own_headers(time.time()),
+            ALLOW,
             *call.cors.preflight_headers(call.head.headers),
             (b"x-request-id", call.record.request_id.encode()),
         ]

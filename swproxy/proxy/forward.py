@@ -37,6 +37,7 @@ import httpcore
 import trio
 
 from swproxy.http.framing import ChunkedBody, FramingError, UntilCloseBody
+from swproxy.http.request import hops_left
 from swproxy.http.respond import dated, render_head
 from swproxy.http.websocket import Handshake, check_switch
 from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
@@ -379,6 +380,8 @@ class Forward:
             framing = b"Content-Length: %d\r\n" % length
         else:
             framing = b""
+        if hops := hops_left(self._call.head):
+            framing += b"Max-Forwards: %d\r\n" % (hops - 1)
         return render_request(
             self._call.head.method, admission.destination.target, headers, framing
         )

@@ -58,6 +58,7 @@ def test_keys_give_defaults_as_toml() -> None:
         "secrets": "",
         "allow": "",
         "headers": "{}",
+        "websocket_urls_only": "false",
         "cors": "",
         "terms": "",
         "plans": "",

@@ -22,11 +22,18 @@ OWN = {
 }
 
 
+LAST_HOP = b"Max-Forwards: 0\r\n"
+
+
 async def answer(end: End) -> None:
     while True:
         head = await end.read_head()
         if b"upgrade:" in head.lower():
             await switching(request=head)(end)
+        if b"/hold" in head:
+            await end.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            await end.wait_closed()
+            return
         status = b"404 Not Found" if b"/missing" in head else b"200 OK"
         await end.send(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)
 
@@ -49,9 +56,10 @@ async def websocket(swproxy: Proxy, url: str) -> Response:
 
 
 async def turned_away(swproxy: Proxy, url: str) -> Response:
-    # Heads in the making: nobody is idle, who could make room.
     for _ in range(2):
-        await (await swproxy.connect()).send(b"GET /")
+        client = await swproxy.connect()
+        await client.send(swproxy.request(url + "/hold"))
+        await client.read_head()
     return await (await swproxy.connect()).read_response()
 
 
@@ -65,6 +73,7 @@ KINDS: dict[str, tuple[int, Callable[[Proxy, str], Awaitable[Response]]]] = {
     "no upstream": (502, lambda swproxy, url: swproxy.ask("http://127.0.0.1:1/")),
     "garbage": (400, garbage),
     "preflight": (204, preflight),
+    "last hop": (204, lambda swproxy, url: swproxy.ask(url, "OPTIONS", headers=LAST_HOP)),
     "turned away": (503, turned_away),
 }
 

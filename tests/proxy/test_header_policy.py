@@ -186,6 +186,37 @@ async def test_the_twin_of_a_configured_header_never_travels(twin: bytes) -> Non
             assert fields[b"x-api-key"] == [API_KEY.encode()]
 
 
+@pytest.mark.parametrize(("sent_value", "arrives"), [(b"1", b"0"), (b"10", b"9"), (b"007", b"6")])
+async def test_an_options_request_is_counted_down(sent_value: bytes, arrives: bytes) -> None:
+    async with upstream() as server, proxy() as swproxy:
+        lines = b"Max-Forwards: " + sent_value + b"\r\n"
+        for signed in [None, {"Max-Forwards": sent_value.decode()}]:
+            answer = await swproxy.ask(server.url, "OPTIONS", headers=lines, sign_headers=signed)
+            assert answer.status == 200
+        for head in server.received.split(b"\r\n\r\n")[:-1]:
+            assert sent(head + b"\r\n\r\n")[b"max-forwards"] == [arrives]
+
+
+@pytest.mark.parametrize("zero", [b"0", b"000"])
+async def test_an_options_request_ends_here_if_it_may_go_no_further(zero: bytes) -> None:
+    async with upstream() as server, proxy() as swproxy:
+        lines = b"Max-Forwards: " + zero + b"\r\n"
+        answer = await swproxy.ask(server.url, "OPTIONS", headers=lines)
+        assert answer.status == 204
+        assert "OPTIONS" in answer.headers["allow"]
+        assert server.connections == []
+
+
+@pytest.mark.parametrize(
+    "lines", [b"Max-Forwards: -1\r\n", b"Max-Forwards: x\r\n", b"Max-Forwards: 1\r\n" * 2]
+)
+async def test_a_count_that_is_none_is_refused(lines: bytes) -> None:
+    async with upstream() as server, proxy() as swproxy:
+        answer = await swproxy.ask(server.url, "OPTIONS", headers=lines)
+        assert (answer.status, b"request-malformed" in answer.body) == (400, True)
+        assert server.connections == []
+
+
 async def test_the_client_s_own_value_of_a_configured_header_never_arrives() -> None:
     async with upstream() as server, proxy() as swproxy:
         lines = b"authorization: mine\r\nAuthorization: mine too\r\nConnection: authorization\r\n"

@@ -347,3 +347,16 @@ async def test_refusals_keep_the_connection() -> None:
         assert (await client.read_response()).status == 400
         await client.send(swproxy.request(server.url))
         assert (await client.read_response()).body == b"ok"
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+@pytest.mark.parametrize("only", [False, True])
+async def test_an_application_may_want_it_signed_for_websockets(scheme: str, only: bool) -> None:
+    async with upstream(switching()) as server, proxy(app={"websocket_urls_only": only}) as swproxy:
+        url = server.url.replace("http", scheme, 1)
+        answer = await ask(await swproxy.connect(), swproxy, url)
+        if only and scheme == "http":
+            assert (answer.status, b"upgrade-not-signed" in answer.body) == (403, True)
+            assert server.connections == []
+        else:
+            assert answer.status == 101

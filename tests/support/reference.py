@@ -57,7 +57,8 @@ OUTCOMES: Mapping[str, str] = {
     "refused": "Refused by swproxy, for the reason that `code` gives.",
     "upstream-failed": "The API could not be reached, or broke off.",
     "client-gone": "The client left before the end; the call to the API was ended with it.",
-    "preflight": "A browser asked whether its page may call, and was told.",
+    "preflight": "A browser asked whether its page may call, or an OPTIONS request could be passed"
+    " on no further (Max-Forwards: 0), and was told.",
     "aborted": "swproxy itself ended it: a drain that took too long, or a fault.",
 }
 
