@@ -11,7 +11,7 @@ import trio
 from swproxy.http.framing import FramingError, PayloadBody
 from swproxy.net.stream import SocketStream
 
-__all__ = ["Drains"]
+__all__ = ["Drains", "drain"]
 
 _AT_ONCE = 64
 """Answers of a worker. Those of further clients that leave are cut, as without any of this."""
@@ -20,30 +20,32 @@ _SECONDS = 300.0
 
 
 class Drains:
-    """The answers that one worker drains."""
+    """The calls of one worker that go on without their clients."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._calls: set[object] = set()
 
-    async def drain(
-        self, stream: SocketStream, body: PayloadBody, idle_seconds: float, *, by: float
-    ) -> None:
-        """Read `body` on from `stream`, until it has ended or is broken, or there is no more time.
+    def enter(self, call: object) -> float | None:
+        """Let `call` go on, until it leaves; return until when at most, or None if it can't."""
+        if call not in self._calls and len(self._calls) >= _AT_ONCE:
+            return None
+        self._calls.add(call)
+        return trio.current_time() + _SECONDS
 
-        `by` is the moment at which the call would have been ended anyhow.
-        """
-        if self._count >= _AT_ONCE:
-            return
-        self._count += 1
-        try:
-            with trio.move_on_at(min(by, trio.current_time() + _SECONDS)):
-                while not body.ended:
-                    data = await stream.read(timeout=idle_seconds)
-                    if not data:
-                        body.eof()
-                        return
-                    body.feed(data)
-        except (httpcore.ReadError, httpcore.ReadTimeout, FramingError):
-            return  # cut after all
-        finally:
-            self._count -= 1
+    def leave(self, call: object) -> None:
+        """Take note that a call has ended, whether it had entered or not."""
+        self._calls.discard(call)
+
+
+async def drain(stream: SocketStream, body: PayloadBody, idle_seconds: float, until: float) -> None:
+    """Read `body` on from `stream`, until it has ended or is broken, or the clock is at `until`."""
+    try:
+        with trio.move_on_at(until):
+            while not body.ended:
+                data = await stream.read(timeout=idle_seconds)
+                if not data:
+                    body.eof()
+                    return
+                body.feed(data)
+    except (httpcore.ReadError, httpcore.ReadTimeout, FramingError):
+        return  # cut after all

@@ -36,18 +36,19 @@ from typing import Final
 import httpcore
 import trio
 
-from swproxy.http.framing import ChunkedBody, FramingError, UntilCloseBody
+from swproxy.http.framing import ChunkedBody, FramingError, PayloadBody, UntilCloseBody
 from swproxy.http.request import hops_left
 from swproxy.http.respond import dated, render_head
 from swproxy.http.websocket import Handshake, check_switch
 from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
-from swproxy.net.flow import BUFFER_SIZE, RECORD_SIZE, Flow
+from swproxy.net.flow import BUFFER_SIZE, RECORD_SIZE, Flow, Heartbeat
 from swproxy.net.pool import UpstreamConnection
 from swproxy.net.stream import unsent_bytes
 from swproxy.policy.headers import downstream_headers, upstream_headers
 from swproxy.policy.methods import idempotent, in_doubt, wants_length
 from swproxy.proxy.admit import Admission
 from swproxy.proxy.call import Call
+from swproxy.proxy.drain import drain
 from swproxy.proxy.heartbeat import make_heartbeat
 from swproxy.proxy.metering import Metering
 from swproxy.proxy.record import Outcome
@@ -139,6 +140,7 @@ class Forward:
                 await self._attempt()
             finally:
                 self._endpoint.on_gone = None
+                self._call.worker.drains.leave(self)
         if self._scope.cancelled_caught:
             if self._endpoint.gone:
                 raise DownstreamGone
@@ -146,9 +148,25 @@ class Forward:
 
     def _client_left(self) -> None:
         """End the call, unless its answer is wanted all the same and can be had."""
-        if self._admission.app.drains and self._request is _Request.SENT:
-            return
-        self._scope.cancel()
+        until = self._may_go_on_until()
+        if until is None:
+            self._scope.cancel()
+        else:
+            self._scope.deadline = min(self._scope.deadline, until)
+
+    def _may_go_on_until(self) -> float | None:
+        """Return how long the call may go on without its client, if it may."""
+        if not self._admission.app.drains or self._request is not _Request.SENT:
+            return None
+        return self._call.worker.drains.enter(self)
+
+    async def _go_on(self, upstream: UpstreamConnection, body: PayloadBody) -> None:
+        """Read the rest of an answer whose client has left, where that is wanted."""
+        until = self._may_go_on_until()
+        if until is not None:
+            self._endpoint.on_gone = None
+            until = min(until, self._call.ends_at)
+            await drain(upstream.stream, body, self._config.upstream.idle_seconds, until)
 
     async def _attempt(self) -> None:
         destination = self._admission.destination
@@ -266,6 +284,7 @@ class Forward:
             return False
         if self.metering is not None:
             self.metering.begin(response)
+        heartbeat = make_heartbeat(response, self._admission.app.heartbeat_seconds)
         try:
             head = self._response_head(response)
             part = bytes(response.body.feed(response.rest)) if response.rest else b""
@@ -273,12 +292,17 @@ class Forward:
             raise UpstreamFailure(
                 "upstream-malformed", "The upstream's answer is malformed."
             ) from error
-        await self._relay(upstream, response, head, part)
+        await self._relay(upstream, response, head, part, heartbeat)
         reusable = whole and response.keep_alive and not response.body.excess
         return reusable and not in_doubt(self._call.head.method, body=self._upload.length != 0)
 
     async def _relay(
-        self, upstream: UpstreamConnection, response: ResponseHead, head: bytes, part: bytes
+        self,
+        upstream: UpstreamConnection,
+        response: ResponseHead,
+        head: bytes,
+        part: bytes,
+        heartbeat: Heartbeat | None,
     ) -> None:
         flow = Flow(
             upstream.stream.socket,
@@ -287,7 +311,7 @@ class Forward:
             idle_seconds=self._config.upstream.idle_seconds,
             write_seconds=self._config.limits.write_seconds,
             ends_at=self._call.ends_at,
-            heartbeat=make_heartbeat(response, self._admission.app.heartbeat_seconds),
+            heartbeat=heartbeat,
             # To take chunks apart takes longer than to see where they end.
             read_bytes=BUFFER_SIZE if self._call.head.http11 else RECORD_SIZE,
         )
@@ -301,14 +325,7 @@ class Forward:
             self._call.worker.observer.began(record)
             await self._call.worker.pump.relay(flow)
         except DownstreamGone:
-            if self._admission.app.drains:
-                self._endpoint.on_gone = None
-                await self._call.worker.drains.drain(
-                    upstream.stream,
-                    response.body,
-                    self._config.upstream.idle_seconds,
-                    by=self._call.ends_at,
-                )
+            await self._go_on(upstream, response.body)
             raise
         finally:
             record.bytes_down = max(0, flow.sent - len(head))

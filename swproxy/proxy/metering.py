@@ -1,7 +1,8 @@
 """What a call used, read off its answer: when it is listened to, and what comes of it at the end.
 
     the answer is whole, and the API said what was used      that
-    whole, and it did not                                    nobody knows; refusals used nothing
+    whole, and it did not                                    nobody knows; but an error, a redirect
+                                                             and an empty answer used nothing
     cut: the client left, the API broke off, time was up     what the API said of its input, else
                                                              an estimate from the body's size, and
                                                              of its output as much as was seen
@@ -13,6 +14,7 @@ one whose use nobody knows.
 
 from dataclasses import dataclass
 
+from swproxy.http.framing import ContentLengthBody
 from swproxy.http.meter import InflatingMeter, Meter, make_meter
 from swproxy.http.usage import Usage
 from swproxy.policy.weights import Weights
@@ -63,15 +65,17 @@ class Metering:
         usage = self._meter.usage() if self._meter else None
         model = self._meter.model if self._meter else None
         if self._response is not None and self._response.body.ended:
-            return self._of_whole(self._response.status, usage, model or "")
+            return self._of_whole(self._response, usage, model or "")
         events = self._meter.events if self._meter else 0
         return self._weighed(estimate(usage or Usage(model=model), events, sent, received))
 
-    def _of_whole(self, status: int, usage: Usage | None, model: str) -> Spent:
+    def _of_whole(self, response: ResponseHead, usage: Usage | None, model: str) -> Spent:
         if usage is not None:
             return self._weighed(usage)
-        refused = status >= 400 or status in (204, 304)
-        return self._weighed(Usage(0, 0)) if refused else Spent(model=model)
+        empty = isinstance(response.body, ContentLengthBody) and not response.body.announced
+        if empty or not 200 <= response.status < 300:
+            return Spent(0, 0, 0, model)
+        return Spent(model=model)
 
     def _weighed(self, usage: Usage) -> Spent:
         read, written = usage.input or 0, usage.output or 0

@@ -141,13 +141,24 @@ async def test_an_answer_that_is_compressed_all_the_same(
         (answering(b"hello", head=b"Content-Type: audio/mpeg\r\n"), (None, None, "")),
         (answering(b"{}", head=JSON, status=b"429 Too Many Requests"), (0, 0, "")),
         (answering(WHOLE, head=JSON, status=b"400 Bad Request"), (19, 10, MODEL)),
+        (answering(b"", head=JSON, status=b"302 Found"), (0, 0, "")),
     ],
-    ids=["no account", "audio", "an error", "an error with an account"],
+    ids=["no account", "audio", "an error", "an error with an account", "elsewhere"],
 )
 async def test_whole_answers(handler: Handler, expected: tuple[object, ...]) -> None:
     async with upstream(handler) as server, proxy(app=METERED) as swproxy:
         await swproxy.ask(server.url + "/", "POST", body=b"x" * 100)
         assert await used(swproxy) == expected
+
+
+async def test_a_head_uses_nothing() -> None:
+    async def handler(end: End) -> None:
+        await end.read_head()
+        await end.send(b"HTTP/1.1 200 OK\r\n" + JSON + b"Content-Length: 99\r\n\r\n")
+
+    async with upstream(handler) as server, proxy(app=METERED) as swproxy:
+        await swproxy.ask(server.url + "/", "HEAD")
+        assert await used(swproxy) == (0, 0, "")
 
 
 async def test_nothing_is_used_where_nothing_was_sent() -> None:
@@ -264,26 +275,32 @@ async def test_an_answer_is_drained_although_its_client_has_left(moment: str, tl
         assert swproxy.recorder.records[0].outcome == "client-gone"
 
 
-async def test_no_more_than_so_many_are_drained_at_once() -> None:
+@pytest.mark.parametrize("moment", ["before the head", "during the answer"])
+async def test_no_more_than_so_many_are_drained_at_once(moment: str) -> None:
     left = trio.Event()
-    opened = 0
+    asked = 0
 
     async def handler(end: End) -> None:
-        nonlocal opened
+        nonlocal asked
         await end.read_request()
-        await end.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + EVENTS + b"\r\n")
-        await end.send(chunk(TOKENS[0]))
-        opened += 1
+        asked += 1
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + EVENTS + b"\r\n"
+        if moment == "during the answer":
+            await end.send(head + chunk(TOKENS[0]))
+            head = b""
         await left.wait()
-        await end.send(b"".join(chunk(part) for part in STREAM) + b"0\r\n\r\n")
+        await end.send(head + b"".join(chunk(part) for part in STREAM) + b"0\r\n\r\n")
 
     async with upstream(handler) as server, proxy(app=DRAINS) as swproxy:
         clients = []
         for _ in range(70):
             client = await swproxy.connect()
             await client.send(swproxy.request(server.url + "/", "POST", body=b"{}"))
-            await client.read_until(TOKENS[0])
+            if moment == "during the answer":
+                await client.read_until(TOKENS[0])
             clients.append(client)
+        while asked < 70:
+            await trio.sleep(0.005)
         for client in clients:
             await client.aclose()
         await swproxy.recorder.wait_for(6)
@@ -359,6 +376,26 @@ async def test_a_silent_event_stream_has_a_heartbeat_between_events_only(
         (record,) = await swproxy.recorder.wait_for(1)
         assert record.outcome == "complete"
         assert (record.tokens_in, record.tokens_out) == ((19, 10) if metered else (None, None))
+
+
+@pytest.mark.usefixtures("often")
+async def test_half_an_event_that_comes_with_the_head_is_not_torn() -> None:
+    done = trio.Event()
+    half = TOKENS[0][:-3]
+
+    async def handler(end: End) -> None:
+        await end.read_request()
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + EVENTS + b"\r\n"
+        await end.send(head + chunk(half))
+        await done.wait()
+
+    async with upstream(handler) as server, proxy(app=BEATS) as swproxy:
+        client = await swproxy.connect()
+        await client.send(swproxy.request(server.url + "/"))
+        await client.read_until(chunk(half))
+        with trio.move_on_after(SILENCE):
+            assert not await client.read_exactly(1)
+        done.set()
 
 
 @pytest.mark.usefixtures("often")
