@@ -56,6 +56,13 @@ class Figures:
         taken.streams = dict(self.streams)
         return taken
 
+    def take(self, most: int) -> "Figures":
+        """Take out `most` of the sums, and return them."""
+        taken = Figures()
+        for key in list(self.sums)[:most]:
+            taken.sums[key] = self.sums.pop(key)
+        return taken
+
     def merge(self, rest: "Figures") -> None:
         """Take back sums that could not be written."""
         for key, more in rest.sums.items():

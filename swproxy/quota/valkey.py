@@ -21,15 +21,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from hashlib import sha1
-from pathlib import Path
 from typing import Any
 
 import trio
 
 from swproxy.config.store_address import StoreAddress
+from swproxy.quota import script
 from swproxy.quota.accounts import Call, Refused, Taken
-from swproxy.quota.checks import Budget, Check, End, Part, Places, Rate, Uses
+from swproxy.quota.checks import End, Part
 from swproxy.quota.figures import Figures, day_of
 from swproxy.quota.ledger import LEASE_SECONDS, LedgerDown, Used, UsedBy
 from swproxy.quota.link import Link, LinkBroken, ServerError, connect
@@ -38,11 +37,6 @@ from swproxy.quota.sqlite import Observer, Unobserved
 from swproxy.quota.windows import MICROS
 
 __all__ = ["Login", "ValkeyLedger"]
-
-_SCRIPT = Path(__file__).with_name("ledger.lua").read_text()
-_SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-
-_PREFIX = "{swproxy}:"
 
 _ASK_SECONDS = 0.1
 _TURN_SECONDS = 0.5
@@ -61,11 +55,6 @@ _LATE = MICROS
 
 _BATCH = 500
 """Settlements said at a time; the server does nothing else meanwhile."""
-
-_COMMON = 4
-"""Keys that every call of the script has in front of its own."""
-
-_USED = ("requests", "refused", "tokens_in", "tokens_out", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +129,18 @@ class ValkeyLedger:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a link to the store until cancelled; started when it is there, or can't be made."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_link)
-            await self._reached.wait()
-            task_status.started()
+            # Kept beyond the cancellation for what is still to be said, but not for long.
+            link_scope = trio.CancelScope(shield=True)
+            nursery.start_soon(self._keep_link, link_scope)
+            try:
+                await self._reached.wait()
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                link_scope.deadline = trio.current_time() + _PATIENCE_SECONDS
+                with trio.CancelScope(shield=True, deadline=link_scope.deadline):
+                    await self.tend()
+                link_scope.cancel()
 
     async def tend(self) -> bool:
         """Say all that is to be said now; tell whether it was."""
@@ -203,7 +201,7 @@ class ValkeyLedger:
         for day, fields in zip(days, sums, strict=True):
             for name, value in fields.items():
                 who, _, what = name.rpartition("\n")
-                if what in _USED and (used := of(day, who)) is not None:
+                if what in script.USED and (used := of(day, who)) is not None:
                     setattr(used, what, getattr(used, what) + int(value))
         for fields in await self._hashes([f"node/{name}" for name in await self._living()]):
             for name, value in fields.items():
@@ -216,8 +214,8 @@ class ValkeyLedger:
         living = await self._living()
         found: dict[str, Mapping[str, Part]] = {}
         for key, fields in zip(keys, await self._hashes(keys), strict=True):
-            state = _parts(fields, living)
-            if state and (self._now() < int(fields["expires"]) or _held(state)):
+            state = script.parts(fields, living)
+            if state and (self._now() < int(fields["expires"]) or script.held(state)):
                 found[key] = state
         return found
 
@@ -228,13 +226,7 @@ class ValkeyLedger:
             raise LedgerDown(self._why or "the store is not connected")
         self._change_holder_if_late()
         holder = self._holder
-        keys = [account.key for account in call.accounts]
-        said: dict[str, Any] = {
-            "holder": holder,
-            "id": call.id,
-            "tokens": call.tokens,
-            "accounts": _accounts(call, _COMMON + 1),
-        }
+        keys, said = script.decision(call, holder)
         if self._moments is None:
             said["deadline"] = self._now() + _LATE
         known = False
@@ -254,20 +246,7 @@ class ValkeyLedger:
             self._fail_once(self._link, LinkBroken("the store did not answer in time"))
             raise LedgerDown("the store did not answer in time")
         self._failures = 0
-        return self._outcome(call, holder, answer)
-
-    def _outcome(self, call: Call, holder: str, answer: Sequence[Any]) -> Taken | Refused:
-        what = answer[1]
-        if what == b"taken":
-            return Taken(call, holder, ())
-        if what == b"refused":
-            account = call.accounts[answer[2] - 1]
-            wait = int(answer[4])
-            check = account.checks[answer[3] - 1]
-            return Refused(account, check, None if wait < 0 else wait, int(answer[5]))
-        if what == b"lost":
-            raise LedgerDown("what was counted of the URL has been lost")
-        raise LedgerDown("the store was asked too late")
+        return script.outcome(call, holder, answer)
 
     def _fail_once(self, link: Link, error: Exception) -> None:
         """Take note of a decision that could not be had."""
@@ -290,22 +269,27 @@ class ValkeyLedger:
 
     # Everything else
 
-    async def _keep_link(self) -> None:
-        while True:
-            node = self._nodes[0]
-            try:
-                await self._use_link(node)
-            except _Moved:
-                pass
-            except (LinkBroken, ServerError, trio.TooSlowError) as error:
-                why = str(error) or "the store does not answer"
-                self._go_down(f"{_name(node)}: {why}")
-            if self._nodes[0] == node:
-                self._nodes.append(self._nodes.pop(0))
-            # What a cluster told is kept; what it told earlier is not worth a list that grows.
-            self._nodes = list(dict.fromkeys(self._nodes))[: len(self._address.nodes) + 8]
-            self._reached.set()
-            await trio.sleep(_MOVED_SECONDS if self._nodes[0] != node else _TURN_SECONDS)
+    async def _keep_link(self, scope: trio.CancelScope) -> None:
+        with scope:
+            while True:
+                await self._use_some_node()
+
+    async def _use_some_node(self) -> None:
+        """Use a connection to a node until it ends, and choose the next."""
+        node = self._nodes[0]
+        try:
+            await self._use_link(node)
+        except _Moved:
+            pass
+        except (LinkBroken, ServerError, trio.TooSlowError) as error:
+            why = str(error) or "the store does not answer"
+            self._go_down(f"{_name(node)}: {why}")
+        if self._nodes[0] == node:
+            self._nodes.append(self._nodes.pop(0))
+        # What a cluster told is kept; what it told earlier is not worth a list that grows.
+        self._nodes = list(dict.fromkeys(self._nodes))[: len(self._address.nodes) + 8]
+        self._reached.set()
+        await trio.sleep(_MOVED_SECONDS if self._nodes[0] != node else _TURN_SECONDS)
 
     async def _use_link(self, node: tuple[str, int] | str) -> None:
         """Use one connection until it ends. Raises LinkBroken, ServerError, TooSlowError."""
@@ -356,7 +340,16 @@ class ValkeyLedger:
         now = trio.current_time()
         due = [each for each in self._ended if each.due <= now]
         batch, more = due[:_BATCH], len(due) > _BATCH
-        keys, said = self._what_to_say(batch, revocation)
+        self._change_holder_if_late()
+        if not self._batch.sums:
+            self._batch = self._figures.take(_BATCH)
+            self._number = next(self._batches)
+            more |= len(self._batch.sums) == _BATCH
+        self._streams = dict.fromkeys(self._streams, 0) | self._figures.streams
+        said = {"holder": self._holder, "name": self._name, "revoked": self._serial}
+        said["batch"] = str(self._number)
+        ended = [(each.call, each.holder, each.end) for each in batch]
+        keys, said = script.turn(said, ended, self._batch, self._streams, revocation)
         try:
             with trio.fail_after(max(_PATIENCE_SECONDS, self._seconds)):
                 answer = await self._run_script("turn", keys, said, link)
@@ -377,53 +370,6 @@ class ValkeyLedger:
         self._learn(answer)
         return more
 
-    def _what_to_say(
-        self, batch: Sequence[_Ended], revocation: Revocation | None
-    ) -> tuple[list[str], dict[str, Any]]:
-        self._change_holder_if_late()
-        if not self._batch.sums:
-            self._batch = self._figures.detach()
-            self._number = next(self._batches)
-        keys = [f"node/{self._name}"]
-        ended: list[dict[str, Any]] = []
-        for each in batch:
-            keys.append(f"calls/{each.holder}")
-            one: dict[str, Any] = {
-                "calls": _COMMON + len(keys),
-                "id": each.call.id,
-                "holder": each.holder,
-                "tokens": each.call.tokens,
-                "accounts": _accounts(each.call, _COMMON + len(keys) + 1),
-            }
-            keys += [account.key for account in each.call.accounts]
-            if each.end.returned:
-                one["returned"] = True
-            if each.end.tokens is not None:
-                one["used"] = each.end.tokens
-            ended.append(one)
-        used = []
-        for (day, app, user), sums in self._batch.sums.items():
-            keys.append(f"used/{date(1970, 1, 1) + timedelta(days=day)}")
-            more = {name: n for name in _USED if (n := getattr(sums, name))}
-            used.append({"at": _COMMON + len(keys), "name": f"{app}\n{user}", "more": more})
-        self._streams = dict.fromkeys(self._streams, 0) | self._figures.streams
-        said: dict[str, Any] = {
-            "holder": self._holder,
-            "name": self._name,
-            "node": _COMMON + 1,
-            "batch": str(self._number),
-            "ended": ended,
-            "used": used,
-            "streams": {f"{app}\n{user}": n for (app, user), n in self._streams.items()},
-            "revoked": self._serial,
-        }
-        if revocation is not None:
-            said["revoke"] = {
-                name: getattr(revocation, name)
-                for name in ("app", "user", "signature", "before", "until")
-            }
-        return keys, said
-
     def _learn(self, answer: Sequence[Any]) -> None:
         if self._why:
             self._observer.told("ledger-up", f"{self._address} is in use.")
@@ -433,7 +379,7 @@ class ValkeyLedger:
         if serial != self._serial:
             self._serial = serial
             flat = [each.decode() for each in answer[2]]
-            self._revocations = Revocations(map(_revocation, flat[::2], flat[1::2]))
+            self._revocations = Revocations(map(script.revocation, flat[::2], flat[1::2]))
             self._observer.revoked(self._revocations)
 
     def _go_down(self, why: str) -> None:
@@ -462,20 +408,20 @@ class ValkeyLedger:
     ) -> Sequence[Any]:
         if self._moments is not None:
             said["now"], said["ticks"] = self._moments()
-        all_keys = ("meta", "holders", f"calls/{said['holder']}", "revoked", *keys)
-        rest = (str(len(all_keys)), *(_PREFIX + key for key in all_keys), what, json.dumps(said))
+        own = script.keys_of(said, keys)
+        rest = (str(len(own)), *own, what, json.dumps(said))
         try:
-            answer: Sequence[Any] = await link.ask("EVALSHA", _SHA, *rest)
+            answer: Sequence[Any] = await link.ask("EVALSHA", script.SHA, *rest)
         except ServerError as error:
             if error.code != "NOSCRIPT":
                 raise
-            answer = await link.ask("EVAL", _SCRIPT, *rest)
+            answer = await link.ask("EVAL", script.SCRIPT, *rest)
         self._ahead = int(answer[0]) - time.monotonic_ns() // 1000
         return answer
 
     async def _hashes(self, keys: Sequence[str]) -> list[dict[str, str]]:
         """Return hashes, asked for together. Raises LedgerDown."""
-        answers = await self._ask_all([("HGETALL", _PREFIX + key) for key in keys])
+        answers = await self._ask_all([("HGETALL", script.PREFIX + key) for key in keys])
         return [
             {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
             for flat in answers
@@ -484,7 +430,7 @@ class ValkeyLedger:
     async def _living(self) -> set[str]:
         """Return the names of all workers that are alive. Raises LedgerDown."""
         now = self._moments()[1] if self._moments else self._now()
-        command = ("ZRANGEBYSCORE", f"{_PREFIX}holders", f"({now}", "+inf")
+        command = ("ZRANGEBYSCORE", f"{script.PREFIX}holders", f"({now}", "+inf")
         (names,) = await self._ask_all([command])
         return {name.decode() for name in names}
 
@@ -501,66 +447,3 @@ class ValkeyLedger:
 
 def _name(node: tuple[str, int] | str) -> str:
     return f"unix:{node}" if isinstance(node, str) else f"{node[0]}:{node[1]}"
-
-
-def _accounts(call: Call, first: int) -> list[dict[str, Any]]:
-    """Return a call's accounts as the script reads them; their keys begin at KEYS[first]."""
-    return [
-        {
-            "at": at,
-            "kind": account.kind,
-            "signed": account.signed,
-            "expires": account.expires,
-            "checks": [_check(check) for check in account.checks],
-        }
-        for at, account in enumerate(call.accounts, first)
-    ]
-
-
-def _check(check: Check) -> dict[str, Any]:
-    said: dict[str, Any] = {"name": check.name, "count": check.count}
-    if isinstance(check, Rate):
-        return said | {
-            "kind": "rate",
-            "interval": check.interval,
-            "most": check.most,
-            "burst": check.burst,
-        }
-    if isinstance(check, Budget):
-        return said | {"kind": "budget", "period": check.period.value}
-    assert isinstance(check, Places | Uses)
-    return said | {"kind": "places" if isinstance(check, Places) else "uses"}
-
-
-def _parts(fields: Mapping[str, str], living: set[str]) -> dict[str, Part]:
-    """Return an account's hash as the checks know it."""
-    state: dict[str, Part] = {}
-    held: dict[str, dict[str, int]] = {}
-    for name, value in fields.items():
-        check, _, holder = name.rpartition("/")
-        if check == "places" or check.count("/"):
-            if holder in living:
-                held.setdefault(check, {})[holder] = int(value)
-        elif check == "tokens":
-            state[name] = [int(float(each)) for each in value.split(" ")]
-        elif name != "expires":
-            state[name] = int(value)
-    for name, part in state.items():
-        if isinstance(part, list):
-            part.append(held.get(name, {}))
-    if "places" in held:
-        state["places"] = held["places"]
-    return state
-
-
-def _held(state: Mapping[str, Part]) -> bool:
-    return any(
-        part if isinstance(part, dict) else isinstance(part, list) and part[-1]
-        for part in state.values()
-    )
-
-
-def _revocation(name: str, moments: str) -> Revocation:
-    app, user, signature = name.split("\n")
-    before, until = moments.split(" ")
-    return Revocation(app, int(before), int(until), user, signature)

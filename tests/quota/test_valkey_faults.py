@@ -16,11 +16,11 @@ import trustme
 
 from swproxy.config.store_address import StoreAddress, parse_store_url
 from swproxy.quota.accounts import Account, Refused, Taken
-from swproxy.quota.checks import Check, End, Moment, Places, Rate, Uses
+from swproxy.quota.checks import Budget, Check, End, Moment, Places, Rate, Uses
 from swproxy.quota.ledger import LedgerDown
 from swproxy.quota.revocations import Revocation
 from swproxy.quota.valkey import Login, ValkeyLedger
-from swproxy.quota.windows import MICROS
+from swproxy.quota.windows import MICROS, Period
 from tests.support.ledgers import Note, call, url, user
 from tests.support.redis_server import RedisServer, free_ports
 from tests.support.wire import PATIENCE
@@ -240,6 +240,17 @@ async def test_a_storm_of_cancelled_requests_leaves_nothing_behind(make: Make) -
             one.settle(each, End())
         assert await one.tend()
         assert await left(one, user(places), places) == 10**6
+
+
+async def test_what_has_ended_is_said_before_the_worker_ends(make: Make) -> None:
+    server, budget = make().start(), Budget(100, Period.MONTH)
+    async with ledger(server.address) as other:
+        async with ledger(server.address) as one:
+            outcome = await one.admit(call(user(budget), tokens=60))
+            assert isinstance(outcome, Taken)
+            one.settle(outcome, End(tokens=30))
+        state = (await other.parts([user().key]))[user().key]
+        assert state[budget.name][2:] == [30, {}]
 
 
 async def test_tls_with_an_own_authority(make: Make, tmp_path: Path) -> None:
