@@ -62,9 +62,9 @@ class Listener:
 
 
 _HINTS = {
-    errno.EADDRINUSE: "; `ss -ltnp` tells by whom, and the configuration takes another",
-    errno.EACCES: "; ports below 1024 are root's: let systemd or a web server have them",
-    errno.EADDRNOTAVAIL: "; `ip address` lists those of this machine",
+    errno.EADDRINUSE: ". `ss -ltnp` shows by whom: stop that, or configure another",
+    errno.EACCES: ". Ports below 1024 are root's: let systemd or a web server have them",
+    errno.EADDRNOTAVAIL: ". `ip address` lists those of this machine",
 }
 
 

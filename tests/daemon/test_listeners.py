@@ -57,7 +57,7 @@ def test_a_failure_names_the_address_and_leaves_nothing_open(tmp_path: Path) -> 
     path = f"{tmp_path}/s"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"127.0.0.1:{port}: Address already in use; .*ss"):
+        with pytest.raises(OSError, match=f"127.0.0.1:{port}: Address already in use. .*ss"):
             open_listeners([UnixAddress(path), TcpAddress("127.0.0.1", port)])
     assert not Path(path).exists()
     with pytest.raises(OSError, match=r"cannot listen on nowhere\.invalid:80"):

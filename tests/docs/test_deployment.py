@@ -77,3 +77,11 @@ def test_nginx_s_site_speaks_http2_as_its_version_does(
     site = (tmp_path / "swproxy.conf").read_text()
     assert ("\n    http2 on;\n" in site) == directive
     assert ("\n    listen 443 ssl http2;\n    listen [::]:443 ssl http2;\n" in site) != directive
+
+
+def test_pages_and_completion_come_by_one_line(tmp_path: Path) -> None:
+    done = shell(tmp_path, block("share"))
+    assert done.returncode == 0, done.stderr
+    share = tmp_path / ".local" / "share"
+    assert (share / "man/man1/swproxy.1.gz").is_file()
+    assert (share / "bash-completion/completions/swproxy").is_file()

@@ -57,6 +57,10 @@ def test_the_guide_leads_to_a_serving_unit(host: SystemdHost, upstream: Upstream
     assert host.show("swproxy.service", "ActiveState") == "active"
     user = host.run("stat", "-c", "%U", f"/proc/{main_pid(host)}").strip()
     assert user == "swproxy"
+    assert host.run("/usr/local/bin/swproxy", "--version").startswith("swproxy ")
+    for page in re.findall(r"man:([\w.-]+)\((\d)\)", host.show("swproxy.service", "Documentation")):
+        host.run("test", "-s", f"/usr/local/share/man/man{page[1]}/{page[0]}.{page[1]}.gz")
+    host.run("test", "-s", "/usr/local/share/bash-completion/completions/swproxy")
     wait_until(lambda: "serving: " in host.show("swproxy.service", "StatusText"))
     assert "applications 2" in host.show("swproxy.service", "StatusText")
     # Neither command lines nor environments of any process tell a secret.
