@@ -18,14 +18,14 @@ from swproxy.config.assembly import SECTIONS
 from swproxy.config.config import AppTable
 from swproxy.config.template import Key, app_keys, keys
 
-__all__ = ["pages"]
+__all__ = ["EXIT_STATUS", "pages"]
 
 _NAME = "swproxy"
-_EXIT_STATUS = (
-    ("0", "It ended well; for explain: the URL is accepted."),
-    ("1", "It failed while running; for explain: the URL is refused, or that cannot be known."),
-    ("2", "Wrong usage, or a configuration with faults."),
-)
+EXIT_STATUS = {
+    0: "Ended well; for `explain`: the URL is accepted.",
+    1: "Failed while running, such as an address in use; for `explain`: refused, or not known.",
+    2: "Wrong usage, or a configuration with faults.",
+}
 
 
 def pages() -> Iterator[tuple[str, str]]:
@@ -75,7 +75,7 @@ def _command_page(ctx: click.Context) -> str:
                 variables.append((parameter.envvar, f"The same as {parameter.opts[0]}."))
     if variables:
         lines += _list("ENVIRONMENT", variables)
-    lines += _list("EXIT STATUS", _EXIT_STATUS)
+    lines += _list("EXIT STATUS", ((str(code), text) for code, text in EXIT_STATUS.items()))
     lines += _paragraphs(command.epilog or "", heading=True)
     return _page([*lines, ".SH SEE ALSO", _references(related)])
 

@@ -101,6 +101,14 @@ def test_a_person_gets_a_line_to_read(file: IO[bytes]) -> None:
     assert event.partition(" ")[2] == 'WARNING restart-needed key=a,b why="it is so"'
 
 
+def test_a_person_can_tell_where_an_id_ends(file: IO[bytes]) -> None:
+    log = Log(Server(log_format="console"), descriptor=file.fileno())
+    log.ended(record(app="my app", tokens_in=1, tokens_out=2, model="a model\nand a line"))
+    (line,) = lines(log, file)
+    assert ' app="my app" ' in line
+    assert ' model="a model\\nand a line" ' in line
+
+
 def test_logfmt_says_the_same_as_json_in_words(file: IO[bytes]) -> None:
     log = Log(Server(log_format="logfmt"), descriptor=file.fileno())
     log.ended(record(app="chat", path='/a b="c"'))

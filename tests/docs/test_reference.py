@@ -10,6 +10,7 @@ from typing import get_args
 
 import pytest
 
+from swproxy.cli.manual import EXIT_STATUS
 from swproxy.config.config import Server
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import Metrics
@@ -20,7 +21,6 @@ from tests.support import ROOT
 from tests.support.pages import DOCS, PAGES, block
 from tests.support.reference import (
     ENVIRONMENT,
-    EXIT_CODES,
     LOG_FIELDS,
     OUTCOMES,
     REFERENCE,
@@ -129,7 +129,7 @@ def test_exit_codes_are_those_that_the_command_line_states() -> None:
     text = (ROOT / "swproxy" / "cli" / "main.py").read_text()
     stated = re.search(r"Exit codes: (.*?)\. ", " ".join(text.split()))
     assert stated is not None
-    assert [int(number) for number in re.findall(r"\d", stated[1])] == list(EXIT_CODES)
+    assert [int(number) for number in re.findall(r"\d", stated[1])] == list(EXIT_STATUS)
 
 
 def test_metrics_of_a_request_are_all_explained() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from swproxy.cli.main import main as command_line
+from swproxy.cli.manual import EXIT_STATUS
 from swproxy.config.assembly import SECTIONS
 from swproxy.config.config import AppTable
 from swproxy.config.template import Key, app_keys, keys
@@ -60,12 +61,6 @@ OUTCOMES: Mapping[str, str] = {
     "preflight": "A browser asked whether its page may call, or an OPTIONS request could be passed"
     " on no further (Max-Forwards: 0), and was told.",
     "aborted": "swproxy itself ended it: a drain that took too long, or a fault.",
-}
-
-EXIT_CODES: Mapping[int, str] = {
-    0: "Ended well; for `explain`: the URL is accepted.",
-    1: "Failed while running, such as an address in use; for `explain`: refused, or not known.",
-    2: "Wrong usage, or a configuration with faults.",
 }
 
 ENVIRONMENT: Mapping[str, str] = {
@@ -137,7 +132,7 @@ def outcomes() -> str:
 
 def exit_codes() -> str:
     """Every exit code of the commands."""
-    return _table("Code", "Meaning", _coded(EXIT_CODES))
+    return _table("Code", "Meaning", _coded(EXIT_STATUS))
 
 
 def environment() -> str:
