@@ -174,8 +174,19 @@ class Limits(Section):
     connections: int = Field(
         default=8192,
         ge=1,
-        description="Client connections per worker; one more is answered 503. Each costs up to two"
-        " file descriptors, so the unit's LimitNOFILE has to be more than twice this.",
+        description="Client connections per worker. For one more, one of those that have verified"
+        " nothing or are idle makes room; where all carry verified calls, it is answered 503. Each"
+        " costs up to two file descriptors, so the unit's LimitNOFILE has to be more than twice"
+        " this.",
+    )
+    client_share: float = Field(
+        default=0.25,
+        gt=0,
+        le=1,
+        description="Share of the connections, and of the room for signed bodies, that one client"
+        " address may take (of IPv6, one network of 64 bits), so that one valid URL can't take all."
+        " More is answered 503. server.trusted_proxies tell whom they speak for; their own"
+        " connections count for nobody. 1 for no such bound.",
     )
     head_bytes: int = Field(
         default=16384,

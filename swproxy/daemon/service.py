@@ -4,8 +4,8 @@ Three nurseries, each outliving the next. The service's own holds the pump and t
 it ends everything at once. The connections' holds one task a connection; draining closes the idle
 ones and lets the others finish. The accept loops' is the first to end.
 
-Beyond the configured number of connections an idle one makes room for a new one; if none is idle
-the newcomer is told to come again.
+Beyond the configured number of connections one makes room for a new one (see `proxy.slots`); if all
+carry verified calls, the newcomer is told to come again.
 """
 
 import contextlib
@@ -29,9 +29,11 @@ from swproxy.net.names import Names
 from swproxy.net.pool import Pool
 from swproxy.net.pump import Pump
 from swproxy.net.stream import SocketStream
-from swproxy.proxy.body import SpoolBudget
+from swproxy.policy.clients import client_of_share
 from swproxy.proxy.connection import Connection
 from swproxy.proxy.record import Observer, Record
+from swproxy.proxy.slots import Slot, Slots
+from swproxy.proxy.spool import SpoolBudget
 from swproxy.proxy.worker import Worker
 
 __all__ = ["Service"]
@@ -71,9 +73,11 @@ class Service:
             config=config,
             pump=Pump(),
             pool=self._make_pool(config, self._contexts.client),
-            spools=SpoolBudget(_SPOOLED_AT_ONCE * config.limits.signed_body_bytes),
+            spools=SpoolBudget(0),
+            slots=Slots(config.limits.connections, config.limits.client_share),
             observer=observer,
         )
+        self._bound(config)
         self.open = 0
         """connections of clients, those in a TLS handshake included"""
 
@@ -128,9 +132,17 @@ class Service:
             self._pool_scope = trio.CancelScope()
             if self._nursery is not None:
                 self._nursery.start_soon(self._run_pool)
-        worker.spools.size = _SPOOLED_AT_ONCE * config.limits.signed_body_bytes
+        self._bound(config)
         worker.config = config
         self._contexts = contexts
+
+    def _bound(self, config: Config) -> None:
+        """Set what clients may take together, and one of them alone."""
+        limits = config.limits
+        size = _SPOOLED_AT_ONCE * limits.signed_body_bytes
+        share = max(limits.signed_body_bytes, int(size * limits.client_share))
+        self.worker.spools.resize(size, share)
+        self.worker.slots.resize(limits.connections, limits.client_share)
 
     def upstream_connections(self) -> tuple[int, int]:
         """Return how many upstream connections there are: idle, and in use."""
@@ -182,18 +194,14 @@ class Service:
 
     def _take(self, connections: trio.Nursery, sock: socket.socket, client: str) -> None:
         """Serve a connection in a task of its own, or turn it away."""
-        if self.open >= self.worker.config.limits.connections and not self._make_room():
+        scope = trio.CancelScope()
+        share_of = client_of_share(client, self.worker.config.server.trusted_proxies)
+        slot = self.worker.slots.enter(share_of, scope.cancel)
+        if slot is None:
             self._turn_away(sock, client)
             return
         self._count(+1)
-        connections.start_soon(self._serve_connection, sock, client)
-
-    def _make_room(self) -> bool:
-        """Ask the connection that has been idle for longest to close."""
-        for connection in self.worker.idle:
-            connection.dismiss()
-            return True
-        return False
+        connections.start_soon(self._serve_connection, sock, client, slot, scope)
 
     def _turn_away(self, sock: socket.socket, client: str) -> None:
         """Say 503 without waiting for a request, as far as the kernel takes it at once."""
@@ -217,7 +225,23 @@ class Service:
     def _tls(self, sock: socket.socket) -> ssl.SSLContext | None:
         return None if sock.family == socket.AF_UNIX else self._contexts.server
 
-    async def _serve_connection(self, sock: socket.socket, client: str) -> None:
+    async def _serve_connection(
+        self, sock: socket.socket, client: str, slot: Slot, scope: trio.CancelScope
+    ) -> None:
+        """Serve a connection to its end, or until it has to make room."""
+        try:
+            with scope:
+                await self._serve(sock, client, slot, scope)
+        except Exception as error:  # noqa: BLE001 - a fault in one must not end the others
+            self.worker.observer.crashed(error)
+        finally:
+            sock.close()
+            self.worker.slots.leave(slot)
+            self._count(-1)
+
+    async def _serve(
+        self, sock: socket.socket, client: str, slot: Slot, scope: trio.CancelScope
+    ) -> None:
         try:
             stream = SocketStream(sock)
             if sock.family != socket.AF_UNIX:
@@ -227,20 +251,13 @@ class Service:
                 stream = await stream.handshake(
                     context, timeout=limit, server_side=True, turn=self.worker.turns.take
                 )
-            connection = Connection(self.worker, stream, client)
-            if self.draining:
-                connection.drain()
-            await connection.serve()
         except (httpcore.ConnectError, httpcore.ConnectTimeout, OSError):
-            sock.close()  # it never got as far as a request
-        except Exception as error:  # noqa: BLE001 - a fault in one must not end the others
-            self.worker.observer.crashed(error)
-            sock.close()
-        except BaseException:
-            sock.close()
-            raise
-        finally:
-            self._count(-1)
+            return  # it never got as far as a request
+        connection = Connection(self.worker, stream, client, slot)
+        slot.give_way = partial(connection.give_way, scope)
+        if self.draining:
+            connection.drain()
+        await connection.serve()
 
     def _count(self, change: int) -> None:
         self.open += change

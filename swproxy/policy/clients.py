@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-__all__ = ["client_address", "is_within"]
+__all__ = ["client_address", "client_of_share", "is_within"]
 
 Network = IPv4Network | IPv6Network
 
@@ -38,6 +38,19 @@ def is_within(text: str, networks: Iterable[Network]) -> bool:
         return False
     address = _folded(ip_address(text))
     return any(address in network for network in networks)
+
+
+def client_of_share(address: str, trusted: Sequence[Network]) -> str:
+    """Return what is counted as one client: an address, or of IPv6 the network of 64 bits.
+
+    "" for a trusted proxy (and a Unix socket), that has many clients behind it and named none.
+    """
+    if _is_trusted(address, trusted):
+        return ""
+    parsed = _folded(ip_address(address))
+    if isinstance(parsed, IPv6Address):
+        return str(IPv6Address(int(parsed) >> 64 << 64))
+    return str(parsed)
 
 
 def _is_trusted(text: str, trusted: Sequence[Network]) -> bool:

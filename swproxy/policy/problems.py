@@ -366,9 +366,9 @@ _OURS = {
     "overloaded": Problem(
         503,
         "Too busy",
-        "All of limits.connections are in use.",
-        "More clients at once than configured, or clients that hold connections open.",
-        "Try again shortly; raise the limit or add workers if it persists.",
+        "All of limits.connections carry verified calls, or the client has its share of them.",
+        "More calls at once than configured, or many of them from one address.",
+        "Try again shortly; raise limits.connections or limits.client_share if it persists.",
     ),
     "body-buffer-full": Problem(
         503,

@@ -23,9 +23,10 @@ from swproxy.config.config import App
 from swproxy.http.websocket import Handshake, read_handshake
 from swproxy.policy.applied_terms import AppliedTerms, Asked
 from swproxy.policy.destination import Destination
-from swproxy.proxy.body import RequestBody, Spool, Upload
+from swproxy.proxy.body import RequestBody, Upload
 from swproxy.proxy.call import Call
 from swproxy.proxy.checked_body import judge, judge_spool
+from swproxy.proxy.spool import Spool
 from swproxy.sw1.claims import Claims
 from swproxy.sw1.verify import Verification, mismatch
 
@@ -81,15 +82,17 @@ async def admit(call: Call) -> Admission:
 async def _hold(request: "_Request", body: RequestBody, begun: bytes) -> Admission:
     """Read a body whole and judge the call again, and the body as far as that is asked for."""
     call = request.call
-    spool = Spool(call.worker.spools)
+    spool = Spool(call.worker.spools, call.share_of, proved=not request.claims.body_signed)
     try:
-        spool.write(begun)
-        while piece := await body.read():
-            if request.claims.body_signed:
-                request.verification.update(piece)
-            spool.write(piece)
-        request.renew()
-        app, terms = request.pass_checks(await _holds(request.verification, spool))
+        with spool.receiving():
+            spool.write(begun)
+            while piece := await body.read():
+                if request.claims.body_signed:
+                    request.verification.update(piece)
+                spool.write(piece)
+            request.renew()
+            app, terms = request.pass_checks(await _holds(request.verification, spool))
+        spool.prove()
         if terms is not None:
             terms.check_length(spool.length, ended=True)
             if terms.checks_body:
@@ -130,6 +133,7 @@ class _Request:
         app, own, record = self.app, self.claims.terms, self.call.record
         if app is None or not holds:
             raise mismatch()
+        self.call.downstream.prove()
         record.app = app.id
         record.origin = self.destination.origin
         record.path = self.destination.path

@@ -2,13 +2,10 @@
 
 `RequestBody` reads the payload off a connection, at least as fast as `MIN_RATE` bytes a second,
 counting only the time it waits for the client: an upstream may take an upload slowly. A
-signed body is not sent on before its signature holds, so `Spool` keeps it: in memory up to
-`MEMORY_BYTES`, beyond that in an unnamed temporary file. What all requests of a worker keep
-together is bounded by a `SpoolBudget`; who comes when it is spent is asked to come again.
+signed body is not sent on before its signature holds, so it is kept in a `Spool`.
 """
 
 import math
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
@@ -18,17 +15,16 @@ from swproxy.http.framing import ChunkedBody, ContentLengthBody, FramingError
 from swproxy.http.request import RequestHead
 from swproxy.net.failure import DownstreamGone, TimeSpent
 from swproxy.policy.applied_terms import AppliedTerms
+from swproxy.proxy.spool import MEMORY_BYTES, Spool
 from swproxy.sw1.refusal import Refusal
 
-__all__ = ["GRACE_SECONDS", "MEMORY_BYTES", "MIN_RATE", "RequestBody", "Spool", "SpoolBudget"]
-
-MEMORY_BYTES = 65536
-"""Bytes of a signed body kept in memory; a prompt fits, an upload goes to a file."""
+__all__ = ["GRACE_SECONDS", "MIN_RATE", "ByteSource", "RequestBody", "Upload"]
 
 GRACE_SECONDS = 30.0
 MIN_RATE = 1024
-"""The client may keep us waiting for GRACE_SECONDS, and a second more for every MIN_RATE bytes it
-has sent, which a phone on a bad line manages and a client that sends a byte a minute does not."""
+"""The client may keep us waiting for GRACE_SECONDS, and what it has waited is forgiven at a second
+for every MIN_RATE bytes, which a phone on a bad line manages and a client that sends a byte a
+minute does not. Time is not saved up: whoever has sent megabytes may not pause for longer."""
 
 _PIECE = 65536
 _CHUNKED_PIECE = 16384
@@ -75,7 +71,7 @@ class RequestBody:
         self._limit = limit
         self._turn = turn
         self._rest = b""
-        self._waited = 0.0
+        self._patience = GRACE_SECONDS
         self._invite = head.expects_continue
         self.length = head.content_length
         self.received = 0
@@ -112,10 +108,9 @@ class RequestBody:
     async def _wait(self) -> bytes:
         """Return what comes next, in the time that the client has left."""
         began = trio.current_time()
-        patience = GRACE_SECONDS + self.received / MIN_RATE - self._waited
-        with trio.move_on_at(min(began + patience, self._ends_at)) as scope:
+        with trio.move_on_at(min(began + self._patience, self._ends_at)) as scope:
             data = await self._source.receive()
-        self._waited += trio.current_time() - began
+        self._patience -= trio.current_time() - began
         if scope.cancelled_caught:
             if trio.current_time() >= self._ends_at:
                 raise TimeSpent
@@ -139,6 +134,7 @@ class RequestBody:
             self._source.put_back(behind)
         self._invite = False
         self.received += len(payload)
+        self._patience = min(GRACE_SECONDS, self._patience + len(payload) / MIN_RATE)
         # A chunk's size is known before its data: nobody uploads what is going to be refused.
         if self._body.announced > self._limit:
             raise _too_large(self._limit)
@@ -149,54 +145,6 @@ class RequestBody:
 
 def _too_large(limit: int) -> Refusal:
     return Refusal("body-too-large", f"The request body is larger than {limit} bytes.")
-
-
-class SpoolBudget:
-    """Bytes that all spools of a worker may hold together, in memory and in files."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.held = 0
-
-    def reserve(self, count: int) -> None:
-        """Count `count` bytes more. Raises Refusal ("body-buffer-full")."""
-        if self.held + count > self.size:
-            raise Refusal("body-buffer-full", "Too many signed bodies are being received at once.")
-        self.held += count
-
-    def release(self, count: int) -> None:
-        """Count `count` bytes less."""
-        self.held -= count
-
-
-class Spool:
-    """A body kept until it may be sent. Close it, whatever happens: that pays the budget back."""
-
-    def __init__(self, budget: SpoolBudget) -> None:
-        self._budget = budget
-        self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - see close
-        self.length = 0
-
-    def write(self, data: bytes) -> None:
-        """Append. Raises Refusal when the worker's budget, disk or descriptors are spent."""
-        self._budget.reserve(len(data))
-        self.length += len(data)
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise Refusal("body-buffer-full", "The signed body could not be kept.") from error
-
-    def pieces(self) -> Iterator[bytes]:
-        """Yield all of it, from its beginning, in pieces that are cheap to move."""
-        self._file.seek(0)
-        while piece := self._file.read(_PIECE):
-            yield piece
-
-    def close(self) -> None:
-        """Forget the body."""
-        self._file.close()
-        self._budget.release(self.length)
-        self.length = 0
 
 
 class Upload:

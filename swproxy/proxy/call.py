@@ -11,10 +11,12 @@ from swproxy.config.config import Config
 from swproxy.http.request import RequestHead
 from swproxy.net.flow import Endpoint
 from swproxy.net.stream import SocketStream
+from swproxy.policy.clients import client_of_share
 from swproxy.policy.cors import CorsPolicy
 from swproxy.policy.field_names import Header
 from swproxy.proxy.body import ByteSource
 from swproxy.proxy.record import Record
+from swproxy.proxy.slots import Slot
 from swproxy.proxy.worker import Worker
 
 __all__ = ["Call", "Downstream"]
@@ -36,8 +38,18 @@ class Downstream(ByteSource, Protocol):
         """The address of the peer."""
 
     @property
+    def slot(self) -> Slot:
+        """The connection's place among all."""
+
+    @property
     def draining(self) -> bool:
         """Tell whether this connection is to end with the present request."""
+
+    def prove(self) -> None:
+        """Take note that the request is verified, so the connection makes room for no other.
+
+        Raises Refusal ("overloaded") where it had to already.
+        """
 
 
 @dataclass(slots=True)
@@ -63,6 +75,11 @@ class Call:
         """Take the configuration that there is now, for a call that is judged again."""
         self.config = self.worker.config
         self.cors = self.config.open_cors
+
+    @property
+    def share_of(self) -> str:
+        """Whose share of connections and bodies it counts for, or "": a trusted proxy's own."""
+        return client_of_share(self.record.client, self.config.server.trusted_proxies)
 
     @property
     def ends_at(self) -> float:

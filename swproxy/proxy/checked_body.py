@@ -7,7 +7,7 @@ at a time, so that no stream waits for it: two threads of Python would not be do
 import trio
 
 from swproxy.policy.applied_terms import AppliedTerms
-from swproxy.proxy.body import MEMORY_BYTES, Spool
+from swproxy.proxy.spool import MEMORY_BYTES, Spool
 from swproxy.proxy.worker import Worker
 from swproxy.sw1.refusal import Refusal
 

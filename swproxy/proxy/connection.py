@@ -18,10 +18,13 @@ from swproxy.net.failure import DownstreamGone
 from swproxy.net.flow import Endpoint
 from swproxy.net.stream import SocketStream
 from swproxy.proxy.exchange import Exchange
+from swproxy.proxy.slots import Slot, Standing
 from swproxy.proxy.worker import Worker
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Connection"]
+
+_TOO_MANY = "Too many connections are open at once."
 
 _FRESH_SECONDS = 2.0
 """How long a new connection is still waited for in a drain: its request may be under way, and a
@@ -36,10 +39,11 @@ sends is dropped as it comes, so a client that reads only when it has sent all s
 class Connection:
     """One client's connection, from the first byte to the last."""
 
-    def __init__(self, worker: Worker, stream: SocketStream, client: str) -> None:
+    def __init__(self, worker: Worker, stream: SocketStream, client: str, slot: Slot) -> None:
         self.worker = worker
         self.stream = stream
         self.client = client
+        self.slot = slot
         self.endpoint: Endpoint
         self._buffer = b""
         self._fresh = True
@@ -56,6 +60,7 @@ class Connection:
         self.worker.connections.add(self)
         try:
             if await self._serve_requests():
+                self.worker.slots.linger(self.slot)
                 await self._linger()
         except (httpcore.ReadError, httpcore.WriteError, httpcore.WriteTimeout):
             self._cut = True
@@ -69,7 +74,7 @@ class Connection:
             self.worker.connections.discard(self)
             self.worker.idle.pop(self, None)
             self.worker.pump.detach(self.endpoint)
-            if self._cut:
+            if self._cut and self.slot.standing is not Standing.LINGERING:
                 self.stream.abort()
             else:
                 self.stream.close()
@@ -86,6 +91,9 @@ class Connection:
             if head is None:
                 return False
             exchange = Exchange(self.worker, self, head)
+            if not self.worker.slots.begin(self.slot, exchange.share_of):
+                await exchange.refuse(Refusal("overloaded", _TOO_MANY))
+                return True
             try:
                 await exchange.run()
             except DownstreamGone:
@@ -97,6 +105,7 @@ class Connection:
             if not exchange.keep_alive:
                 # What is unread makes the kernel reset the connection as it is closed.
                 return not exchange.request_ended or bool(self.receive_now())
+            self.worker.slots.end(self.slot)
             wait = self.worker.config.limits.keepalive_seconds
 
     async def _read_head(self, wait: float) -> RequestHead | None:
@@ -173,10 +182,16 @@ class Connection:
         elif wait is not None:
             wait.cancel()
 
-    def dismiss(self) -> None:
-        """Close the idle connection at once: another needs the room."""
+    def give_way(self, scope: trio.CancelScope) -> None:
+        """Make room for another: politely where there is no request, else by cancelling `scope`."""
+        wait = self.worker.idle.pop(self, None)
         self._draining = True
-        self.worker.idle.pop(self).cancel()
+        (wait or scope).cancel()
+
+    def prove(self) -> None:
+        """Take note that the request is verified. Raises Refusal where this has to make room."""
+        if not self.worker.slots.prove(self.slot):
+            raise Refusal("overloaded", _TOO_MANY)
 
     @property
     def draining(self) -> bool:

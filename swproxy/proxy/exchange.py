@@ -53,6 +53,14 @@ class Exchange:
         self.request_ended = head.content_length == 0
         self.cut = False
 
+    @property
+    def share_of(self) -> str:
+        """Whose share of the connections the request counts for."""
+        call = self._call
+        if call.record.client == call.downstream.client:
+            return call.downstream.slot.own_client
+        return call.share_of
+
     async def run(self) -> None:
         """Answer the request. Raises DownstreamGone when there is nobody left to answer to."""
         try:
@@ -64,7 +72,8 @@ class Exchange:
             self._end()
 
     async def refuse(self, refusal: Refusal) -> None:
-        """Answer a head that could not be read, and close."""
+        """Answer what can't be read, or what there is no room for, and close."""
+        self.keep_alive = False
         try:
             await self._fail("refused", refusal.code, refusal.detail, refusal.status)
         finally:

@@ -10,9 +10,10 @@ from swproxy.config.config import Config
 from swproxy.net.pool import Pool
 from swproxy.net.pump import Pump
 from swproxy.net.turns import Turns
-from swproxy.proxy.body import SpoolBudget
 from swproxy.proxy.drain import Drains
 from swproxy.proxy.record import Observer
+from swproxy.proxy.slots import Slots
+from swproxy.proxy.spool import SpoolBudget
 
 __all__ = ["Drainable", "Endable", "Worker"]
 
@@ -21,13 +22,10 @@ _GOODBYE_SECONDS = 3.0
 
 
 class Drainable(Protocol):
-    """A client's connection, as far as a drain or a full worker is concerned."""
+    """A client's connection, as far as a drain is concerned."""
 
     def drain(self) -> None:
         """Close as soon as no request is under way, nor about to come."""
-
-    def dismiss(self) -> None:
-        """Close at once, being idle: another needs the room."""
 
 
 class Endable(Protocol):
@@ -45,6 +43,7 @@ class Worker:
     pump: Pump
     pool: Pool
     spools: SpoolBudget
+    slots: Slots
     observer: Observer
     turns: Turns = field(default_factory=Turns)
     connections: set[Drainable] = field(default_factory=set)

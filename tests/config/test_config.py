@@ -35,6 +35,7 @@ def test_defaults_are_those_of_the_interface() -> None:
     }
     assert dict(Limits()) == {
         "connections": 8192,
+        "client_share": 0.25,
         "head_bytes": 16384,
         "header_count": 100,
         "head_seconds": 10.0,

@@ -57,61 +57,42 @@ async def until(service: Service, connections: int) -> None:
             await trio.sleep(0.002)
 
 
-async def test_a_full_worker_closes_an_idle_connection_for_a_new_one() -> None:
-    config = Config(limits=Limits(connections=2))
-    async with service(config) as running:
-        first = End(await running.connect())
-        second = End(await running.connect())
-        await until(running.service, 2)
-        # A request under way is never given up; the connection without one is.
-        await first.send(b"GET / HTTP/1.1\r\n")
-        await second.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert (await second.read_response()).status == 400
-        third = End(await running.connect())
-        assert await second.wait_closed() == "closed"
-        await third.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert (await third.read_response()).status == 400
-        await first.send(b"Host: a\r\n\r\n")
-        assert (await first.read_response()).status == 400
-        for client in (first, second, third):
-            await client.aclose()
-
-
-async def test_who_has_been_idle_for_longest_makes_room() -> None:
+async def test_who_has_proved_nothing_makes_room_the_oldest_first() -> None:
+    """With a head, without one, or with a refusal: none of them has shown that it may call."""
     async with service(Config(limits=Limits(connections=3))) as running:
-        clients = [End(await running.connect()) for _ in range(3)]
-        # In another order than they came.
-        for number in (1, 2, 0):
-            await clients[number].send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert (await clients[number].read_response()).status == 400
-        for number in (1, 2):
+        clients = [End(await running.connect())]
+        await clients[0].send(b"GET / HTTP/1.1\r\nX-Slow: ")
+        await until(running.service, 1)
+        clients.append(End(await running.connect()))
+        await until(running.service, 2)
+        clients.append(End(await running.connect()))
+        await clients[2].send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await clients[2].read_response()).status == 400
+        for number, how in ((0, "reset"), (1, "closed"), (2, "closed")):
             clients.append(End(await running.connect()))
-            assert await clients[number].wait_closed() == "closed"
+            assert await clients[number].wait_closed() == how
             await until(running.service, 3)
-        await clients[0].send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert (await clients[0].read_response()).status == 400
+        for client in clients[3:]:
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await client.read_response()).status == 400
         for client in clients:
             await client.aclose()
 
 
-async def test_a_worker_that_is_full_of_requests_says_so() -> None:
-    async with service(Config(limits=Limits(connections=1))) as running:
-        busy = End(await running.connect())
+async def test_who_has_been_answered_makes_room_before_all_others() -> None:
+    async with service(Config(limits=Limits(connections=2))) as running:
+        first = End(await running.connect())
         await until(running.service, 1)
-        await busy.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
-        worker = running.service.worker
-        with trio.fail_after(PATIENCE):
-            while not worker.connections or worker.idle:
-                await trio.sleep(0.002)
-        late = End(await running.connect())
-        response = await late.read_response()
-        assert response.status == 503
-        assert response.headers["retry-after"] == "1"
-        assert response.headers["access-control-allow-origin"] == "*"
-        await busy.send(b"no\r\n\r\n")
-        assert (await busy.read_response()).status == 400
-        await busy.aclose()
-        await late.aclose()
+        lingering = End(await running.connect())
+        await lingering.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+        assert (await lingering.read_response()).status == 400
+        third = End(await running.connect())
+        await until(running.service, 2)
+        for client in (first, third):
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await client.read_response()).status == 400
+        for client in (first, lingering, third):
+            await client.aclose()
 
 
 async def test_tls_is_for_tcp_alone_and_a_reload_renews_the_certificate(tmp_path: Path) -> None:

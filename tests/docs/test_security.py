@@ -7,7 +7,8 @@ from swproxy.daemon import service
 from swproxy.net.pump import BUFFER_SIZE
 from swproxy.policy.headers import downstream_headers, upstream_headers
 from swproxy.policy.page_headers import DEFAULT_FROM_PAGE, PageHeaders
-from swproxy.proxy.body import GRACE_SECONDS, MEMORY_BYTES, MIN_RATE
+from swproxy.proxy.body import GRACE_SECONDS, MIN_RATE
+from swproxy.proxy.spool import MEMORY_BYTES
 from tests.support.pages import DOCS
 
 SECURITY = DOCS / "security.md"

@@ -82,30 +82,54 @@ async def test_body_bytes(signed: bool, framing: str) -> None:
         assert len(server.received.replace(b"POST", b"")) < 2 * limit + 1000
 
 
-async def test_signed_bodies_under_way_share_one_bound() -> None:
-    """Sixteen of the largest may be held by a worker; one more is asked to come again."""
+async def test_silent_bodies_give_way_to_those_that_come() -> None:
+    """Sixteen of the largest may be held by a worker: strangers can fill that, but not keep it."""
+    body = b"x" * 1000
+    async with (
+        upstream(take_and_answer) as server,
+        proxy(limits={"signed_body_bytes": 1000}) as swproxy,
+    ):
+        head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"
+        target = swproxy.target(server.url, "POST", body=body)
+        forged = swproxy.target(server.url, "POST", body=body[:-1] + b"y")
+        silent = []
+        for _ in range(16):
+            silent.append(await swproxy.connect())
+            # Byte for byte what may be held; the last byte but one is spared for each.
+            await silent[-1].send(head % forged + body[:-1])
+        for _ in range(9):
+            assert await ask_raw(swproxy, head % target + body) == (200, "kept")
+        # Each made room for one honest body after the other: the first alone had to go.
+        refusal = await silent[0].read_response()
+        assert (refusal.status, b"body-buffer-full" in refusal.body) == (503, True)
+        for client in silent[1:]:
+            await client.send(b"x")
+            assert (await client.read_response()).status == 400
+
+
+async def test_one_address_has_a_share_of_the_room_for_bodies() -> None:
+    """Four of the largest bodies, for one client behind a proxy that names it."""
     body = b"x" * 1000
     async with (
         upstream(take_and_answer) as server,
         proxy(limits={"signed_body_bytes": 1000}) as swproxy,
     ):
         target = swproxy.target(server.url, "POST", body=body)
-        head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" % target
+
+        def request(client: str) -> bytes:
+            lines = f"Host: a\r\nX-Forwarded-For: {client}\r\nContent-Length: 1000\r\n\r\n"
+            return b"POST %b HTTP/1.1\r\n%b" % (target, lines.encode())
+
         waiting = []
-        for _ in range(16):
+        for number in range(8):
             waiting.append(await swproxy.connect())
-            # Byte for byte what may be held; the last byte but one is spared for each.
-            await waiting[-1].send(head + body[:-1])
-        statuses = []
-        with trio.fail_after(10):
-            while 503 not in statuses:
-                statuses.append((await ask_raw(swproxy, head + body))[0])
-        assert set(statuses) <= {200, 503}
-        await waiting.pop().send(b"x")
-        for client in waiting:
-            await client.aclose()
-        await swproxy.recorder.wait_for(len(statuses) + 16)
-        assert await ask_raw(swproxy, head + body) == (200, "kept")
+            await waiting[-1].send(request("192.0.2.1" if number else "192.0.2.2") + body[:-1])
+            await trio.sleep(0.01)
+        for client in waiting[1:4]:
+            assert (await client.read_response()).status == 503
+        for client in (waiting[0], *waiting[4:]):
+            await client.send(b"x")
+            assert (await client.read_response()).status == 200
 
 
 async def test_a_signed_body_is_let_go_when_it_has_been_answered() -> None:
@@ -152,6 +176,65 @@ async def test_connections() -> None:
             assert (await client.read_response()).body == b"ok"
         # Both are idle now, and one of them has to go.
         assert (await swproxy.ask(server.url)).status == 200
+
+
+async def hold(end: End) -> None:
+    """Begin an answer that does not end for one path, and answer any other at once."""
+    while True:
+        try:
+            head, _ = await end.read_request()
+        except EOFError:
+            return
+        if b" /held " in head:
+            await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegun")
+            await end.stream.receive_some()
+            return
+        await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+FULL = {
+    "uploads without a byte": b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
+    "parts of heads": b"GET %b HTTP/1.1\r\nHost:",
+    "nothing": b"",
+    "refused requests": b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "lingering ends": b"POST /no%b HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("what", FULL)
+async def test_strangers_take_no_connection_that_somebody_needs(what: str) -> None:
+    async with upstream(hold) as server, proxy(limits={"connections": 20}) as swproxy:
+        held = await swproxy.connect()
+        await held.send(swproxy.request(server.url + "/held"))
+        await held.read_until(b"begun")
+        forged = swproxy.target(server.url, "POST", body=b"other")
+        for _ in range(60):
+            client = await swproxy.connect()
+            await client.send(FULL[what].replace(b"%b", forged))
+        for _ in range(30):
+            assert (await swproxy.ask(server.url)).body == b"ok"
+        await server.connections[0].send(b" end")
+        assert await held.read_until(b" end") == b" end"
+
+
+async def test_one_valid_url_takes_a_share_of_the_connections() -> None:
+    lines = b"X-Forwarded-For: %b\r\n"
+    async with upstream(hold) as server, proxy(limits={"connections": 20}) as swproxy:
+        url = server.url + "/held"
+        clients = [await swproxy.connect() for _ in range(6)]
+        for client in clients[:5]:
+            await client.send(swproxy.request(url, headers=lines % b"192.0.2.1"))
+            await client.read_until(b"begun")
+        await clients[5].send(swproxy.request(url, headers=lines % b"192.0.2.1"))
+        refusal = await clients[5].read_response()
+        assert (refusal.status, b"overloaded" in refusal.body) == (503, True)
+        answer = await swproxy.ask(server.url, headers=lines % b"192.0.2.2")
+        assert answer.body == b"ok"
+        # What the proxy in front sends in nobody's name is not one client's.
+        for _ in range(6):
+            client = await swproxy.connect()
+            await client.send(swproxy.request(url))
+            await client.read_until(b"begun")
 
 
 async def test_keepalive_seconds() -> None:
