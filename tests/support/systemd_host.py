@@ -73,7 +73,7 @@ pivot_root . run/before
 umount -l run/before
 mount --make-rshared /
 exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd \
-  --system --unit=test.target --log-target=journal --show-status=no </dev/null >/dev/null 2>&1
+  --system --unit=test.target --log-target=journal --show-status=no </dev/null
 """
 
 # Makes sockets in the machine's network for the process that listens on the Unix socket $1.
@@ -106,6 +106,7 @@ class SystemdHost:
             give_up("a machine with systemd needs systemd to be installed")
         self._as_root = _as_root()
         self._work = work
+        self._boot_log = work / "boot.log"
         self._cgroup = _cgroup_root() / f"swproxy-test-{os.getpid()}"
         self._pid = 0
         self._outer: subprocess.Popen[bytes] | None = None
@@ -234,15 +235,17 @@ class SystemdHost:
         own = f'echo $$ > {self._cgroup}/cgroup.procs; exec "$@"'
         spaces = ["--fork", "--pid", "--mount", "--uts", "--ipc", "--cgroup", "--net"]
         program = ["bash", str(script), str(overlay), sys.base_prefix, str(site), str(ROOT)]
-        self._outer = subprocess.Popen(
-            [
-                *self._as_root, "sh", "-c", own, "sh",
-                "unshare", *spaces, "--kill-child=SIGKILL", *program,
-            ],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            process_group=0,  # of this session still: sudo knows its user by the terminal
-        )  # fmt: skip
+        with self._boot_log.open("wb") as log:
+            self._outer = subprocess.Popen(
+                [
+                    *self._as_root, "sh", "-c", own, "sh",
+                    "unshare", *spaces, "--kill-child=SIGKILL", *program,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,  # of this session still: sudo knows its user by the terminal
+            )  # fmt: skip
         self._pid = self._await(self._find_systemd)
         self._await(lambda: self.run("test", "-e", "/run/systemd/private") == "")
         self._open_door()
@@ -251,7 +254,7 @@ class SystemdHost:
     def _find_systemd(self) -> int:
         assert self._outer is not None
         if self._outer.poll() is not None:
-            raise AssertionError("the machine did not boot")
+            raise AssertionError(f"the machine did not boot: {self._boot_log.read_text()}")
         for pid in self._processes():
             status = Path(f"/proc/{pid}/status").read_text()
             if status.startswith("Name:\tsystemd\n") and re.search(
@@ -304,8 +307,8 @@ class SystemdHost:
             self._maker.wait(PATIENCE)
         if self._outer is not None:
             # PID 1 of a namespace takes all of it along.
-            pids = [str(self._pid)] if self._pid else self._processes()
-            self._outside("kill", "-KILL", *pids)
+            if pids := [str(self._pid)] if self._pid else self._processes():
+                self._outside("kill", "-KILL", *pids)
             self._outer.wait(PATIENCE)
         self._await(self._remove_cgroup)
 
