@@ -68,11 +68,10 @@ for unit in sys-kernel-debug.mount sys-kernel-tracing.mount dev-hugepages.mount 
     dev-mqueue.mount systemd-udevd.service systemd-journal-flush.service; do
   ln -s /dev/null "$units/$unit"
 done
-mkdir run/before
-pivot_root . run/before
-umount -l run/before
-mount --make-rshared /
-exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd \
+# As switch_root does; pivot_root is not in every util-linux.
+mount --move . /
+exec chroot . sh -c 'mount --make-rshared / && exec "$@"' sh \
+  env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd \
   --system --unit=test.target --log-target=journal --show-status=no </dev/null
 """
 
