@@ -120,8 +120,9 @@ class Client:
     def open(self, target: str, port: int = PORT) -> HTTPResponse:
         """Send a request over a new connection; return the answer once its head has come."""
         connection = self._host.connect(port)
+        name = "localhost" if port == ADMIN_PORT else "edge"
         connection.sendall(
-            f"GET {target} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n".encode()
+            f"GET {target} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode()
         )
         answer = HTTPResponse(connection)
         connection.close()  # the answer holds on to it
