@@ -75,7 +75,11 @@ class Backend:
         if path.startswith(f"{PREFIX}/"):
             await exchange.hand_over(await self.swproxy())
             return
-        swproxy_url = swproxy_url_for(exchange.request.headers.get("host", ""))
+        headers = exchange.request.headers
+        # Tunnels through a web server say by which address they were called.
+        host = headers.get("x-forwarded-host") or headers.get("host", "")
+        tls = headers.get("x-forwarded-proto") == "https"
+        swproxy_url = swproxy_url_for(host, tls=tls)
         if swproxy_url is None:
             await exchange.answer(400, "text/plain; charset=utf-8", b"That is no Host.\n")
         elif path in ("/sign", "/sign-realtime") and method == "POST":
@@ -129,7 +133,7 @@ def _user(body: bytes) -> str | None:
     return user if user in USERS else None
 
 
-def swproxy_url_for(host: str) -> str | None:
+def swproxy_url_for(host: str, *, tls: bool = False) -> str | None:
     """Return where a page that was opened at `host` reaches swproxy; None if it is no host.
 
     It may have come through a tunnel, by any name and port; whatever leads to the page leads there.
@@ -138,7 +142,8 @@ def swproxy_url_for(host: str) -> str | None:
     if found is None:
         return None
     name = found["name"].lower()
-    return f"http://{_OTHER_NAME.get(name, name)}{found['port'] or ''}{PREFIX}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://{_OTHER_NAME.get(name, name)}{found['port'] or ''}{PREFIX}"
 
 
 def _page_headers(swproxy_url: str) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swproxy.demo.answers import compose, tokens
-from swproxy.demo.backend import EXPIRY_SECONDS, FILES, Backend, swproxy_url_for
+from swproxy.demo.backend import EXPIRY_SECONDS, FILES, USERS, Backend, swproxy_url_for
 from swproxy.demo.main import Running, main
 from swproxy.demo.model import CA_FILE, CERTIFICATE, LARGE_MODEL_NAME, MODEL_NAME, Model
 from swproxy.sw1.claims import parse_target
@@ -307,6 +307,19 @@ async def test_the_backend_knows_nothing_else(backend: Called, method: str, path
 )
 def test_a_page_calls_swproxy_where_it_came_from_itself(host: str, url: str | None) -> None:
     assert swproxy_url_for(host) == url
+
+
+async def test_a_tunnel_s_own_address_is_signed_for(backend: Called) -> None:
+    tunnel = {
+        "Host": "localhost:3000",
+        "X-Forwarded-Host": "box-3000.example",
+        "X-Forwarded-Proto": "https",
+    }
+    response = await backend("POST", "/sign", {"user": USERS[0]}, **tunnel)
+    url = json.loads(response.content)["url"]
+    assert url.startswith("https://box-3000.example/sw/?")
+    policy = header(await backend("GET", "/", **tunnel), b"content-security-policy")
+    assert "connect-src 'self' https://box-3000.example wss://box-3000.example;" in policy
 
 
 async def test_a_host_that_is_none_is_refused(backend: Called) -> None:
