@@ -17,7 +17,19 @@ def commands(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["deploy", "nginx", "operate", "key", "stop", "upgrade", "switch", "back", "uninstall"]
+    "name",
+    [
+        "deploy",
+        "nginx",
+        "operate",
+        "key",
+        "stop",
+        "upgrade",
+        "switch",
+        "back",
+        "uninstall",
+        "container",
+    ],
 )
 def test_what_it_names_is_there(name: str) -> None:
     text = block(name)
