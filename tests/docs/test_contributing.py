@@ -50,7 +50,7 @@ def test_the_debians_made_are_of_a_kind_that_there_is() -> None:
         assert all((ROOT / each).exists() for each in rest)
 
 
-def test_a_release_is_built_as_the_test_of_the_wheel_builds_it() -> None:
-    build = block("build").splitlines()[2]
-    assert re.fullmatch(r"SOURCE_DATE_EPOCH=\$commit python -m hatchling build", build)
-    assert '"-m", "hatchling", "build"' in (ROOT / "tests/setup/test_wheel.py").read_text()
+def test_a_release_is_built_by_a_script_that_is_there() -> None:
+    script, address = block("build").split()
+    assert os.access(ROOT / script, os.X_OK)
+    assert address.startswith("https://")
