@@ -402,7 +402,7 @@ async def service(base: Proxy, seconds: float) -> AsyncIterator[tuple[Proxy, Ser
         async with trio.open_nursery() as nursery:
             await nursery.start(run)
             address = listeners[0].sock.getsockname()
-            yield Proxy(address, recorder, config), drained, ended
+            yield Proxy([address], recorder, config), drained, ended
             nursery.cancel_scope.cancel()
     finally:
         listeners[0].close()
