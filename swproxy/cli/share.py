@@ -20,6 +20,7 @@ from swproxy.cli.manual import pages
 
 __all__ = ["share"]
 
+_PAGES = "man/man[15]/swproxy[-.]*.gz"
 _COMPLETIONS = {
     "bash": "bash-completion/completions/swproxy",
     "zsh": "zsh/site-functions/_swproxy",
@@ -43,13 +44,13 @@ def _files() -> Iterator[tuple[str, bytes]]:
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def share(directory: Path, *, remove: bool) -> None:
     """Write manual pages and completions below a directory such as /usr/local/share."""
-    for place, content in _files():
+    # Another version may have had commands that this one has not.
+    for file in [*directory.glob(_PAGES), *(directory / place for place in _COMPLETIONS.values())]:
+        file.unlink(missing_ok=True)
+    for place, content in [] if remove else _files():
         file = directory / place
-        if remove:
-            file.unlink(missing_ok=True)
-        else:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ def test_what_is_written_is_the_same_each_time_and_can_be_removed(tmp_path: Path
     CliRunner().invoke(share, [str(tmp_path)], catch_exceptions=False)
     assert files() == before
     (tmp_path / "man/man1/other.1").touch()
+    (tmp_path / "man/man1/swproxy-former.1.gz").touch()
     CliRunner().invoke(share, ["--remove", str(tmp_path)], catch_exceptions=False)
     assert list(files()) == [tmp_path / "man/man1/other.1"]
 
