@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_OF_ANOTHER_CALL = ("signature-mismatch", "signed-header-missing", "signed-header-duplicate")
+
 _COMPLETION = f"""{VERBATIM}Completion in bash, or likewise in zsh and fish:
   eval "$(_SWPROXY_COMPLETE=bash_source swproxy)"
 """
@@ -226,7 +228,7 @@ def explain(
         resolve=resolve,
     )
     print_report(found, every=canonical)
-    if found.verdict == "bad" and not found.matched:
+    if found.refusal is not None and found.refusal.code in _OF_ANOTHER_CALL:
         print_tries(found, None if method else judged)
     sys.exit(0 if found.verdict == "ok" else 1)
 

@@ -490,6 +490,7 @@ class TestExplain:
             signed, "bad", "-X", "PUT", "-H", "X-A: b"
         )
         assert explained(signed, "ok", "-X", "PUT", "-H", "X-A: b", "--body", "c")
+        assert "; try " not in run("explain", "http://localhost/?X-Sw-Date=now").stdout
 
     def test_every_spelling_on_request(self) -> None:
         initialise("--allow", "*")
