@@ -297,7 +297,7 @@ BUDGETS: tuple[Budget, ...] = (
             "limits",
             f"two workers at 2,000 decisions a second each: {name}",
             "ms",
-            _figure("limits", "swproxy", metric, **{"workers": 2, "decisions/s each": 2000}),
+            _figure("limits", "swproxy", metric, case="2 workers, 2000 decisions a second each"),
             _constant(limit),
         )
         for metric, name, limit in (

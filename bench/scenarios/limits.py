@@ -108,7 +108,7 @@ async def _costs(session: Session, directory: Path, rounds: int) -> None:
 def _together(session: Session, directory: Path, workers: int, rate: int, seconds: float) -> None:
     command = [sys.executable, "-m", "bench.decisions", str(directory), str(rate), str(seconds)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) for _ in range(workers)]
-    labels = {"workers": workers, "decisions/s each": rate}
+    labels = {"case": f"{workers} workers, {rate} decisions a second each"}
     try:
         for each in running:
             found = json.loads(each.communicate(timeout=seconds + 60)[0])

@@ -18,6 +18,7 @@ import click
 
 from swproxy import __version__
 from swproxy.cli.apps import app
+from swproxy.cli.limits import limits, revoke, usage
 from swproxy.cli.options import (
     VERBATIM,
     add_headers_option,
@@ -269,6 +270,10 @@ def serve(config: Path) -> None:
     from swproxy.daemon.serve import run
 
     sys.exit(run(config))
+
+
+for _command in (usage, limits, revoke):
+    main.add_command(_command)
 
 
 def _each_once(headers: Sequence[tuple[str, str]]) -> dict[str, str]:

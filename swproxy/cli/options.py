@@ -24,6 +24,7 @@ __all__ = [
     "allow_option",
     "app_id_argument",
     "app_option",
+    "complete_app",
     "config_option",
     "example",
     "note_typed_keys",
@@ -74,7 +75,8 @@ def _body(text: str) -> bytes:
         raise click.BadParameter(f"{text[1:]}: {error.strerror}.") from None
 
 
-def _complete_app(ctx: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
+def complete_app(ctx: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Complete an application's id."""
     from click.shell_completion import CompletionItem
 
     from swproxy.config.loader import applications
@@ -96,9 +98,9 @@ config_option = click.option(
     show_envvar=True,
     help="The configuration; applications are in apps/ beside it.",
 )
-app_id_argument = click.argument("app_id", metavar="ID", shell_complete=_complete_app)
+app_id_argument = click.argument("app_id", metavar="ID", shell_complete=complete_app)
 app_option = click.option(
-    "--app", "app_id", metavar="ID", shell_complete=_complete_app, help="The application."
+    "--app", "app_id", metavar="ID", shell_complete=complete_app, help="The application."
 )
 allow_option = click.option(
     "--allow",

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from swproxy.config.complaints import translate, unknown_key
-from swproxy.config.config import App, AppTable, Config, Cors, Limits, Server, Upstream
+from swproxy.config.config import App, AppTable, Config, Cors, Limits, Server, Store, Upstream
 from swproxy.config.faults import Fault, Place, key_path, kind
 from swproxy.config.fields import check_app_id
+from swproxy.config.limit_tables import AppLimits, UserLimits
 from swproxy.config.references import BadReferenceError, Reference, expand
 
 __all__ = ["SECTIONS", "AppSource", "Assembly", "Table", "check_table"]
@@ -30,7 +31,10 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "limits": Limits,
     "upstream": Upstream,
     "cors": Cors,
+    "store": Store,
 }
+# Tables within an application's, by their names.
+_NESTED: Mapping[str, type[BaseModel]] = {"cors": Cors, "limits": AppLimits, "user": UserLimits}
 # Below this a secret can be found by trying, offline, against one signed URL.
 _WEAK_SECRET_CHARACTERS = 16
 # What whoever signs need not be able to read: the API's key, the certificate's key and the like.
@@ -100,6 +104,7 @@ class Assembly:
         limits = self._section(root, "limits", Limits)
         upstream = self._section(root, "upstream", Upstream)
         cors = self._section(root, "cors", Cors).policy()
+        store = self._section(root, "store", Store)
         apps: dict[str, App] = {}
         for source in sources:
             self._refuse_shell(source)
@@ -107,7 +112,7 @@ class Assembly:
             if table is not None:
                 apps[source.id] = table.app(source.id, cors)
                 self._doubt_secrets(source, table)
-        return Config(server, limits, upstream, cors, apps)
+        return Config(server, limits, upstream, cors, apps, store)
 
     def _section(self, root: Table, name: str, model: type[_Model]) -> _Model:
         return self._made(self._path, (name,), root.get(name, {}), model) or model()
@@ -190,15 +195,17 @@ def check_table(file: Path, table: Table) -> list[Fault]:
 
 def _known(model: type[BaseModel]) -> Callable[[Place], Iterable[str]]:
     def known(place: Place) -> Iterable[str]:
-        nested = model is AppTable and place[:1] == ("cors",) and len(place) > 1
-        return (Cors if nested else model).model_fields
+        found = model
+        for name in place[:-1] if model is AppTable else ():
+            found = _NESTED.get(str(name), found)
+        return found.model_fields
 
     return known
 
 
 def _homes() -> dict[str, str]:
     homes: dict[str, str] = dict.fromkeys([*SECTIONS, "apps"], "the main configuration file")
-    homes |= dict.fromkeys(AppTable.model_fields, "an application")
+    homes |= {name: "an application" for name in AppTable.model_fields if name != "limits"}
     for name, model in SECTIONS.items():
         homes |= dict.fromkeys(model.model_fields, f"[{name}]")
     return homes

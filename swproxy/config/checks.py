@@ -69,7 +69,7 @@ def check_application(
 def applied_terms(app: App, own: Terms | None) -> AppliedTerms | None:
     """Return the terms that hold for a proven request, `own` being its URL's; None if none do.
 
-    Raises Refusal ("terms-invalid", "terms-not-met", "terms-unsupported").
+    Raises Refusal ("terms-invalid", "terms-not-met").
     """
     if own is None and app.terms is NO_TERMS and not app.require:
         return None
@@ -84,8 +84,4 @@ def applied_terms(app: App, own: Terms | None) -> AppliedTerms | None:
             detail = f"The term 'plan' is {show(own.plan)}, and the application has no such plan."
             raise Refusal("terms-invalid", detail)
         sets.append(plan.terms)
-    for name in ("uses", "tokens"):
-        if any(terms.has(name) for terms in sets):
-            detail = f"The term '{name}' is not counted yet, and so cannot be kept."
-            raise Refusal("terms-unsupported", detail)
     return AppliedTerms.of(sets)

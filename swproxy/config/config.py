@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from swproxy.config.fields import (
     AdminListen,
@@ -37,8 +37,11 @@ from swproxy.config.fields import (
     WeightValue,
     Workers,
 )
+from swproxy.config.limit_tables import AppLimits, Store
 from swproxy.config.listen_address import ListenAddress, TcpAddress
+from swproxy.config.section import Section
 from swproxy.config.term_tables import Plan, Plans, Required, TermTable
+from swproxy.policy.allowances import NO_ALLOWANCE, Allowance
 from swproxy.policy.cors import MAX_AGE_SECONDS, CorsPolicy
 from swproxy.policy.destination import Destination, Pattern
 from swproxy.policy.field_names import folded
@@ -47,19 +50,7 @@ from swproxy.policy.weights import Weight, Weights
 from swproxy.sw1.claims import CLOCK_SKEW_SECONDS, EXPIRY_SECONDS
 from swproxy.sw1.terms import NO_TERMS, Terms
 
-__all__ = ["App", "AppTable", "Config", "Cors", "Limits", "Server", "Upstream"]
-
-
-class Section(BaseModel):
-    """A table of the file: nothing unknown, nothing converted, nothing changed later."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-    )
+__all__ = ["App", "AppTable", "Config", "Cors", "Limits", "Server", "Store", "Upstream"]
 
 
 # Good to listen on, but not to be called.
@@ -392,10 +383,17 @@ class AppTable(Section):
         ' them (seconds = 120, "body.model" = ["gpt-5-mini", "gpt-5-nano"],'
         ' "body.max_completion_tokens?" = "1..800"). docs/terms.md tells of each.',
     )
+    limits: AppLimits = Field(
+        default=AppLimits(),
+        description="How much may be called, by everybody together and, in [apps.ID.limits.user],"
+        " by each user that URLs name. docs/limits.md tells how it is counted.",
+    )
     plans: Plans = Field(
         default={},
         description="Plans by name, [apps.ID.plans.NAME], each with terms as above that hold for"
-        " the URLs that say so (plan=NAME), so that a backend need not spell them out.",
+        " the URLs that say so (plan=NAME), so that a backend need not spell them out; and with"
+        ' requests, concurrent and tokens ("5000/day"), which then hold for a user in place of'
+        " limits.user.",
     )
     require: Required = Field(
         default=(),
@@ -430,6 +428,8 @@ class AppTable(Section):
             headers_from_page=PageHeaders(self.headers_from_page),
             websocket_urls_only=self.websocket_urls_only,
             terms=self.terms,
+            limits=self.limits.allowance(),
+            user_limits=self.limits.user.allowance(),
             plans=dict(self.plans),
             require=self.require,
             weights=Weights(self.weights) if self.meter else None,
@@ -450,6 +450,10 @@ class App:
     headers_from_page: PageHeaders = field(default_factory=PageHeaders)
     websocket_urls_only: bool = False
     terms: Terms = NO_TERMS
+    limits: Allowance = NO_ALLOWANCE
+    """for all of its calls together"""
+    user_limits: Allowance = NO_ALLOWANCE
+    """for those of each user that URLs name, unless their plan has limits of its own"""
     plans: Mapping[str, Plan] = field(default_factory=dict)
     require: tuple[str, ...] = ()
     weights: Weights | None = None
@@ -457,6 +461,15 @@ class App:
     drains: bool = False
     """whether an answer is read to its end although its client has left"""
     heartbeat_seconds: float = 0.0
+
+    @property
+    def counts(self) -> bool:
+        """Tell whether calls are counted although their URLs do not ask for it."""
+        kinds = (self.limits, self.user_limits, *(plan.limits for plan in self.plans.values()))
+        return any(kinds) or any(
+            terms.uses is not None or terms.tokens is not None
+            for terms in (self.terms, *(plan.terms for plan in self.plans.values()))
+        )
 
     def allows(self, destination: Destination) -> bool:
         """Tell whether requests may go there."""
@@ -476,6 +489,7 @@ class Config:
     upstream: Upstream = field(default_factory=Upstream)
     cors: CorsPolicy = field(default_factory=lambda: Cors().policy())
     apps: Mapping[str, App] = field(default_factory=dict)
+    store: Store = field(default_factory=Store)
     open_cors: CorsPolicy = field(init=False)
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ import secrets as randomness
 import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -116,6 +116,7 @@ def _inspect(path: Path, environ: Mapping[str, str], *, to_sign: bool) -> Inspec
     # What is there and can't be read or named is a fault by now.
     none = not sources and not assembly.faults
     config = assembly.config(root, sources)
+    config = replace(config, store=config.store.placed(path.absolute().parent, environ))
     if none:
         reason = "there is none: add one with `swproxy app add`"
         assembly.warnings.append(Fault(path, "apps", reason))

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from swproxy.config.assembly import SECTIONS
 from swproxy.config.config import AppTable
+from swproxy.config.limit_tables import UserLimits
 
 __all__ = ["Key", "app_keys", "keys", "render_config"]
 
@@ -43,9 +44,12 @@ def keys() -> Iterator[Key]:
 def app_keys() -> Iterator[Key]:
     """Give every key of an application's table, in order."""
     for name, info in AppTable.model_fields.items():
-        # Without a table [cors] holds, and no terms do.
-        default = "" if name in ("cors", "terms", "plans") else _default(info)
+        # Without a table [cors] holds, and no terms and limits do.
+        default = "" if name in ("cors", "terms", "plans", "limits") else _default(info)
         yield Key("apps.ID", name, default, _description(info))
+        if name == "limits":
+            for each, inner in UserLimits.model_fields.items():
+                yield Key("apps.ID", f"limits.{each}", _default(inner), _description(inner))
 
 
 def render_config() -> str:

@@ -13,8 +13,10 @@ from typing import Annotated, Any
 from pydantic import Field, PlainValidator, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from swproxy.config.complaints import unknown_key
+from swproxy.config.complaints import translate, unknown_key
 from swproxy.config.faults import Place, kind
+from swproxy.config.limit_tables import UserLimits, read_allowance
+from swproxy.policy.allowances import NO_ALLOWANCE, Allowance
 from swproxy.sw1.terms import NAMES, NO_TERMS, PLAN_NAME, BadTermError, Terms, collect, known_name
 from swproxy.sw1.write_terms import WrongTypeError, written_value
 
@@ -29,6 +31,8 @@ class Plan:
     """What holds for the URLs that name it."""
 
     terms: Terms = NO_TERMS
+    limits: Allowance = NO_ALLOWANCE
+    """for each user, in place of those of the application"""
 
 
 def _read(table: object) -> Terms:
@@ -85,7 +89,32 @@ def _fault(place: Place, reason: str) -> InitErrorDetails:
 
 
 def _plan(table: object) -> Plan:
-    return table if isinstance(table, Plan) else Plan(_read(table))
+    if isinstance(table, Plan):
+        return table
+    if not isinstance(table, dict):
+        return Plan(_read(table))
+    limits = {name: value for name, value in table.items() if _is_limit(name, value)}
+    terms = {name: value for name, value in table.items() if name not in limits}
+    faults: list[InitErrorDetails] = []
+    read = Terms()
+    try:
+        read = _read(terms)
+    except ValidationError as error:
+        faults += [_fault(each["loc"], str(each["ctx"]["error"])) for each in error.errors()]
+    allowance = NO_ALLOWANCE
+    try:
+        allowance = read_allowance(limits)
+    except ValidationError as error:
+        said = translate(error, lambda _: UserLimits.model_fields, {})
+        faults += [_fault(place, reason) for place, reason in said]
+    if faults:
+        raise ValidationError.from_exception_data("plan", faults)
+    return Plan(read, allowance)
+
+
+def _is_limit(name: str, value: object) -> bool:
+    """Tell limits from terms: a number of tokens is the URL's, one in a time the user's."""
+    return name in ("requests", "concurrent") or (name == "tokens" and isinstance(value, str))
 
 
 def _plan_name(name: object) -> object:

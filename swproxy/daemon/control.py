@@ -138,6 +138,8 @@ class Control:
         for key in ("listen", "admin_listen", "workers"):
             if getattr(old, key) != getattr(new, key):
                 self._log.event("warning", "restart-needed", key=f"server.{key}")
+        if self._config.store != config.store:
+            self._log.event("warning", "restart-needed", key="store")
         self._failed = ""
         self._config = config
         self._log.configure(new)

@@ -135,10 +135,10 @@ CONSOLE: Format = _Console()
 
 
 def _said(record: Record) -> list[tuple[str, str]]:
-    """Return the names and texts that the terms of the URL have for the log."""
-    if not (record.user or record.plan or record.tags):
+    """Return the names and texts that the terms of the URL, and limits, have for the log."""
+    if not (record.user or record.plan or record.tags or record.limit):
         return []
-    said = [("user", record.user), ("plan", record.plan)]
+    said = [("user", record.user), ("plan", record.plan), ("limit", record.limit)]
     said += [(f"tag.{name}", text) for name, text in record.tags]
     return [(name, text) for name, text in said if text]
 

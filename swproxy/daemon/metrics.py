@@ -19,6 +19,7 @@ from swproxy.proxy.record import Record
 __all__ = ["FAMILIES", "Family", "Metrics", "clear_gauges"]
 
 _FIRST_BYTE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_DECISION = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 _DURATION = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
 
@@ -50,6 +51,17 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "swproxy_tokens_unknown_total": Family(
         "counter", "Calls of metered applications whose answers did not say it.", ("app",)
+    ),
+    "swproxy_limited_total": Family(
+        "counter",
+        "Requests refused by a limit, by application and the problem's code.",
+        ("app", "reason"),
+    ),
+    "swproxy_ledger_seconds": Family(
+        "histogram", "A decision about limits, from the question to the answer.", bounds=_DECISION
+    ),
+    "swproxy_ledger_errors_total": Family(
+        "counter", "Times that the store of limits could not be asked, or written."
     ),
     "swproxy_refusals_total": Family(
         "counter", "Requests answered with a problem document, by its code.", ("code",)
@@ -117,6 +129,8 @@ class Metrics:
             [("swproxy_upstream_connections", state) for state in ("idle", "active")]
         )
         self._connections = tally.slot(("swproxy_connections",))
+        self._decisions = _Histogram(tally, "swproxy_ledger_seconds")
+        self._ledger_errors = tally.slot(("swproxy_ledger_errors_total",))
         self._faults = tally.slot(("swproxy_faults_total",))
         self._dropped = tally.slot(("swproxy_log_lines_dropped_total",))
         clear_gauges(tally)
@@ -137,6 +151,8 @@ class Metrics:
                 self._first_byte.observe(record.first_byte - record.started)
         if record.code:
             values[self._tally.slot(("swproxy_refusals_total", record.code))] += 1
+            if record.limit:
+                values[self._tally.slot(("swproxy_limited_total", app, record.code))] += 1
         if app:
             self._duration.observe(record.ended - record.started)
         up, down = self._bytes.get(app) or self._byte_slots(app)
@@ -148,6 +164,14 @@ class Metrics:
     def crashed(self, error: BaseException) -> None:  # noqa: ARG002 - the log says which
         """Count a fault."""
         self._values[self._faults] += 1
+
+    def ledger_decided(self, seconds: float) -> None:
+        """Count a decision about limits."""
+        self._decisions.observe(seconds)
+
+    def ledger_failed(self) -> None:
+        """Count that the store of limits could not be asked, or written."""
+        self._values[self._ledger_errors] += 1
 
     def sample(self, *, connections: int, idle: int, active: int) -> None:
         """Take note of how many connections there are: of clients, upstream idle and in use."""

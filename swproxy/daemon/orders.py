@@ -43,7 +43,8 @@ def pack(orders: Orders) -> bytes:
     """Return `orders` as a message."""
     config = orders.config
     # The applications are a read-only view, which does not pickle.
-    parts = (config.server, config.limits, config.upstream, config.cors, dict(config.apps))
+    apps = dict(config.apps)
+    parts = (config.server, config.limits, config.upstream, config.cors, apps, config.store)
     data = pickle.dumps((parts, orders.name, orders.listeners, orders.tally, orders.share))
     return _LENGTH.pack(len(data)) + data
 
@@ -64,6 +65,6 @@ class Decoder:
                 break
             message: Any = pickle.loads(self._data[4:end])  # noqa: S301 - from our parent, see above
             self._data = self._data[end:]
-            (server, limits, upstream, cors, apps), *rest = message
-            found.append(Orders(Config(server, limits, upstream, cors, apps), *rest))
+            parts, *rest = message
+            found.append(Orders(Config(*parts), *rest))
         return found

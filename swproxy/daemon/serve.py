@@ -141,7 +141,7 @@ async def _run(path: Path, config: Config, sockets: _Sockets, log: Log, notifier
     controlled: Solo | Supervisor
     if count == 1:
         controlled = Solo(config, sockets.public, Tally(), log)
-        controlled.count_dropped(log)
+        controlled.report_to(log)
     else:
         controlled = Supervisor(config, sockets.public, count, log)
     control = Control(path, config, controlled, log, notifier)

@@ -22,6 +22,7 @@ import trio
 from swproxy.config.config import Config
 from swproxy.daemon.balance import Share
 from swproxy.daemon.contexts import make_contexts
+from swproxy.daemon.ledgers import LedgerWatch, make_ledger
 from swproxy.daemon.listeners import Listener, accept_forever, accept_rest
 from swproxy.http.respond import render_problem
 from swproxy.net.dial import GuardedBackend
@@ -59,6 +60,7 @@ class Service:
         *,
         batch: int = 64,
         share: Share | None = None,
+        watch: LedgerWatch | None = None,
     ) -> None:
         self._listeners = listeners
         self._batch = batch
@@ -76,8 +78,11 @@ class Service:
             spools=SpoolBudget(0),
             slots=Slots(config.limits.connections, config.limits.client_share),
             observer=observer,
+            ledger=make_ledger(config, watch),
         )
         self._bound(config)
+        if watch is not None:
+            watch.on_revoked = self.worker.end_revoked
         self.open = 0
         """connections of clients, those in a TLS handshake included"""
 
@@ -86,6 +91,7 @@ class Service:
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self._names.run)
             self._nursery.start_soon(self.worker.turns.run)
+            await self._nursery.start(self.worker.ledger.run)
             self._nursery.start_soon(self.worker.pump.run)
             self._nursery.start_soon(self._run_pool)
             async with trio.open_nursery() as connections:
@@ -120,6 +126,7 @@ class Service:
     async def reload(self, config: Config) -> None:
         """Use another configuration for requests that begin from now on.
 
+        Those under way go on, unless their application is gone, or the secret of their URL.
         Raises OSError for a file that it names and that does not serve; nothing has changed then.
         """
         contexts = await trio.to_thread.run_sync(make_contexts, config, self._contexts)
@@ -134,6 +141,7 @@ class Service:
                 self._nursery.start_soon(self._run_pool)
         self._bound(config)
         worker.config = config
+        worker.end_orphaned()
         self._contexts = contexts
 
     def _bound(self, config: Config) -> None:

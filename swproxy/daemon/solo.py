@@ -11,6 +11,7 @@ import trio
 from swproxy.config.config import Config
 from swproxy.daemon.admin import Admin
 from swproxy.daemon.balance import Share
+from swproxy.daemon.ledgers import LedgerWatch
 from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import Metrics
@@ -38,7 +39,10 @@ class Solo:
         self.tally = tally
         self.metrics = Metrics(tally)
         self._observer = Observers(self.metrics, observer)
-        self.service = Service(config, listeners, self._observer, batch=batch, share=share)
+        self._watch = LedgerWatch(self.metrics)
+        self.service = Service(
+            config, listeners, self._observer, batch=batch, share=share, watch=self._watch
+        )
 
     @property
     def draining(self) -> bool:
@@ -67,9 +71,10 @@ class Solo:
         idle, active = self.service.upstream_connections()
         self.metrics.sample(connections=self.service.open, idle=idle, active=active)
 
-    def count_dropped(self, log: Log) -> None:
-        """Count the lines that `log` has to drop."""
+    def report_to(self, log: Log) -> None:
+        """Log what befalls the ledger; count the lines that `log` has to drop."""
         log.writer.on_drop = self.metrics.dropped
+        self._watch.log = log
 
     async def run(
         self,

@@ -75,7 +75,7 @@ async def _work(control: socket.socket, decoder: Decoder, orders: Orders, log: L
         listener.sock.setblocking(False)
     tally, share = Tally(orders.tally), Share(*orders.share)
     solo = Solo(orders.config, listeners, tally, log, batch=BATCH, share=share)
-    solo.count_dropped(log)
+    solo.report_to(log)
     line = _Line(control)
     async with line.stream, trio.open_nursery() as nursery:
         await nursery.start(_obey_signals, solo, nursery.cancel_scope)

@@ -77,7 +77,7 @@ def render_problem(
         headers.extend(((b"upgrade", b"websocket"), (b"connection", b"upgrade")))
     elif code == "upgrade-invalid":
         headers.append((b"sec-websocket-version", b"13"))
-    if status in (429, 503) and not any(name == b"retry-after" for name, _ in headers):
+    if status == 503 and not any(name == b"retry-after" for name, _ in headers):
         headers.append((b"retry-after", _RETRY_SECONDS))
     if not keep_alive:
         headers.append((b"connection", b"close"))

@@ -2,7 +2,7 @@
 
 import errno
 
-__all__ = ["EXHAUSTED", "DownstreamGone", "TimeSpent", "UpstreamFailure"]
+__all__ = ["EXHAUSTED", "CallEnded", "DownstreamGone", "TimeSpent", "UpstreamFailure"]
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """What the kernel says when it has no room for another socket, now."""
@@ -23,6 +23,15 @@ class UpstreamFailure(Exception):  # noqa: N818 - its name says whose failure it
 
 class DownstreamGone(Exception):  # noqa: N818 - a client going away is no error
     """The client closed its connection, or stopped taking bytes for too long."""
+
+
+class CallEnded(Exception):  # noqa: N818 - ended on purpose
+    """The call may not go on, although it was let begin; `code` and `detail` as above."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
 
 
 class TimeSpent(Exception):  # noqa: N818 - a call that ends by its terms is no error

@@ -47,6 +47,10 @@ class AppliedTerms:
     """of the body"""
     body: tuple[BodyTerm, ...]
     body_only: bool
+    uses: int | None
+    """how many calls the URL may begin"""
+    tokens: int | None
+    """how many tokens all calls of the URL may use together"""
 
     @classmethod
     def of(cls, sets: Iterable[Terms]) -> AppliedTerms:
@@ -60,6 +64,8 @@ class AppliedTerms:
             most_bytes=min((e.high for e in lengths if e.high is not None), default=None),
             body=tuple([term for terms in sets for term in terms.body]),
             body_only=any(terms.body_only for terms in sets),
+            uses=min((terms.uses for terms in sets if terms.uses is not None), default=None),
+            tokens=min((t.tokens for t in sets if t.tokens is not None), default=None),
         )
 
     @property

@@ -204,13 +204,6 @@ _TERMS = {
         "A typing error in a term's name or value, or a value that is not percent-encoded.",
         "Have sign_url write them (terms=...), or correct the term that the detail names.",
     ),
-    "terms-unsupported": Problem(
-        400,
-        "Terms are not supported",
-        "A term is one that this version of swproxy knows but cannot keep.",
-        "A backend that signs terms of a later version.",
-        "Update swproxy, or sign without the term that the detail names.",
-    ),
     "terms-not-met": Problem(
         403,
         "Terms of the URL are not met",
@@ -355,6 +348,55 @@ _REQUEST = {
     ),
 }
 
+_LIMITS = {
+    "already-used": Problem(
+        403,
+        "URL has been used",
+        "The URL may begin a number of calls (the term `uses`), and has begun them.",
+        "A page that sends the same URL twice: a retry, a reload, a second click.",
+        "Have the page ask its backend for a fresh URL before each call.",
+    ),
+    "revoked": Problem(
+        403,
+        "URL has been revoked",
+        "The URL was signed before a moment up to which its user, the URL itself or all of the"
+        " application's were revoked.",
+        "`swproxy revoke`; a page that was open since before it.",
+        "Have the page ask its backend for a fresh URL, if its user still may have one.",
+    ),
+    "rate-limited": Problem(
+        429,
+        "Too many requests",
+        "The application, or the user that the URL names, has made as many requests as it may in"
+        " the time; the detail says which limit. Retry-After says exactly when the next is taken.",
+        "A page that calls in a loop; a limit that is too low.",
+        "Wait as long as Retry-After says; raise `requests` in the application's limits.",
+    ),
+    "too-many-at-once": Problem(
+        429,
+        "Too many calls at once",
+        "As many calls are under way as may be, of the application or of the user.",
+        "Several tabs; streams that nobody reads any more.",
+        "Wait for one to end; raise `concurrent` in the application's limits.",
+    ),
+    "budget-spent": Problem(
+        429,
+        "Budget of tokens is spent",
+        "What is left of a budget of tokens, of the application, the user or the URL, does not"
+        " suffice for the call. Retry-After says when the next window begins, if one does.",
+        "Longer answers than expected; calls under way, which hold what they may use.",
+        "Wait, ask for a shorter answer, or raise `tokens`.",
+    ),
+    "limits-unavailable": Problem(
+        503,
+        "Limits cannot be checked",
+        "The store in which calls are counted cannot be asked, or has lost what it counted of this"
+        " URL; a call that is limited is not let through uncounted.",
+        "A full disk, a file that cannot be written, a corrupted file.",
+        "Try again shortly; the log's `ledger-down` says what is wrong.",
+    ),
+}
+
 _OURS = {
     "internal": Problem(
         500,
@@ -426,7 +468,16 @@ _UPSTREAM = {
 }
 
 PROBLEMS: Mapping[str, Problem] = MappingProxyType(
-    {**_SIGNED_URL, **_TERMS, **_DESTINATION, **_WEBSOCKET, **_REQUEST, **_OURS, **_UPSTREAM}
+    {
+        **_SIGNED_URL,
+        **_TERMS,
+        **_DESTINATION,
+        **_WEBSOCKET,
+        **_REQUEST,
+        **_LIMITS,
+        **_OURS,
+        **_UPSTREAM,
+    }
 )
 
 

@@ -9,12 +9,11 @@ the clock and the configuration of that moment (`_Request.renew`).
 The checks themselves, and their order, are in `config.checks`, which `explain` walks as well. An
 unknown id, a wrong secret and an altered request all get the one answer.
 
-The seam for limits on applications (one-time URLs, rates, budgets) is the end of `admit`: the
-request is verified, all that is known of it is in the call, and no connection has been dialled.
+What is limited is counted behind all of this (see `charge`), just before an API is dialled.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
@@ -25,9 +24,12 @@ from swproxy.policy.applied_terms import AppliedTerms, Asked
 from swproxy.policy.destination import Destination
 from swproxy.proxy.body import RequestBody, Upload
 from swproxy.proxy.call import Call
+from swproxy.proxy.charge import accounts_of, revoked
 from swproxy.proxy.checked_body import judge, judge_spool
 from swproxy.proxy.spool import Spool
+from swproxy.quota.accounts import Account
 from swproxy.sw1.claims import Claims
+from swproxy.sw1.refusal import Refusal
 from swproxy.sw1.verify import Verification, mismatch
 
 __all__ = ["Admission", "admit"]
@@ -44,6 +46,11 @@ class Admission:
     spool: Spool | None = None
     handshake: Handshake | None = None
     """there when the request asks to become a WebSocket"""
+    terms: AppliedTerms | None = None
+    accounts: tuple[Account, ...] = ()
+    """who is charged for the call"""
+    secret: str = field(default="", repr=False)
+    """the application's, with which the URL was signed"""
 
     def close(self) -> None:
         """Forget the body. Harmless a second time."""
@@ -76,7 +83,7 @@ async def admit(call: Call) -> Admission:
             return await _hold(request, body, payload)
         await judge(call.worker, terms, payload)
     upload = Upload(whole=payload) if body.ended else Upload(body=body, begun=payload)
-    return request.admission(app, upload)
+    return request.admission(app, terms, upload)
 
 
 async def _hold(request: "_Request", body: RequestBody, begun: bytes) -> Admission:
@@ -100,7 +107,7 @@ async def _hold(request: "_Request", body: RequestBody, begun: bytes) -> Admissi
     except BaseException:
         spool.close()
         raise
-    return request.admission(app, Upload.of_spool(spool), spool)
+    return request.admission(app, terms, Upload.of_spool(spool), spool)
 
 
 class _Request:
@@ -139,6 +146,7 @@ class _Request:
         record.path = self.destination.path
         if own is not None:
             record.user, record.plan, record.tags = own.user or "", own.plan or "", own.tags
+        self._check_revoked(app)
         check_application(
             app,
             self.destination,
@@ -148,6 +156,11 @@ class _Request:
         terms = applied_terms(app, own)
         self.apply(terms)
         return app, terms
+
+    def _check_revoked(self, app: App) -> None:
+        revocations = self.call.worker.ledger.revocations
+        if revocations and revoked(revocations, app.id, self.call.record.user, self.claims):
+            raise Refusal("revoked", "The URL has been revoked.")
 
     def apply(self, terms: AppliedTerms | None) -> None:
         """Hold the head against terms, and the call to the time they give; raises Refusal."""
@@ -173,10 +186,22 @@ class _Request:
             turn=call.worker.turns.take,
         )
 
-    def admission(self, app: App, upload: Upload, spool: Spool | None = None) -> Admission:
+    def admission(
+        self, app: App, terms: AppliedTerms | None, upload: Upload, spool: Spool | None = None
+    ) -> Admission:
         """Admit the request."""
         self.call.cors = app.cors
-        return Admission(self.claims, app, self.destination, upload, spool, self.handshake)
+        return Admission(
+            self.claims,
+            app,
+            self.destination,
+            upload,
+            spool,
+            self.handshake,
+            terms,
+            accounts_of(app, self.claims, terms),
+            self.verification.secret,
+        )
 
 
 async def _holds(verification: Verification, spool: Spool) -> bool:
@@ -185,8 +210,10 @@ async def _holds(verification: Verification, spool: Spool) -> bool:
         return True
     if not verification.needs_replay():
         return False
-    verification = verification.replay()
+    again = verification.replay()
     for piece in spool.pieces():
-        verification.update(piece)
+        again.update(piece)
         await trio.lowlevel.checkpoint()
-    return verification.accept()
+    holds = again.accept()
+    verification.secret = again.secret
+    return holds

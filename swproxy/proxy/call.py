@@ -67,6 +67,8 @@ class Call:
     cors: CorsPolicy = field(init=False)
     seconds: float = math.inf
     """how long it may last, from its head on"""
+    says: tuple[Header, ...] = ()
+    """fields of our own for this call's answer alone"""
 
     def __post_init__(self) -> None:
         self.renew()
@@ -92,4 +94,5 @@ class Call:
         return (
             *self.cors.response_headers(self.head.get(b"origin")),
             (b"x-request-id", request_id),
+            *self.says,
         )

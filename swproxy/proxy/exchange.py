@@ -13,14 +13,19 @@ import trio
 
 from swproxy.http.request import UNREAD, RequestHead, hops_left
 from swproxy.http.respond import ALLOW, own_headers, render_head, render_problem
-from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
+from swproxy.net.failure import CallEnded, DownstreamGone, TimeSpent, UpstreamFailure
 from swproxy.policy.clients import client_address
-from swproxy.proxy.admit import admit
+from swproxy.proxy.admit import Admission, admit
 from swproxy.proxy.call import Call, Downstream
+from swproxy.proxy.charge import LimitReached, charge, reserve
 from swproxy.proxy.forward import Forward
 from swproxy.proxy.metering import Spent
 from swproxy.proxy.record import Outcome, Record
 from swproxy.proxy.worker import Worker
+from swproxy.quota import accounts as quota
+from swproxy.quota.accounts import Taken
+from swproxy.quota.checks import End
+from swproxy.quota.ledger import Used
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Exchange"]
@@ -91,9 +96,14 @@ class Exchange:
                 await self._serve()
         except Refusal as refusal:
             self._call.record.for_operator = refusal.for_operator
+            if isinstance(refusal, LimitReached):
+                self._call.says = refusal.headers
+                self._call.record.limit = refusal.limit
             await self._fail("refused", refusal.code, refusal.detail, refusal.status)
         except UpstreamFailure as failure:
             await self._fail("upstream-failed", failure.code, failure.detail)
+        except CallEnded as ended:
+            await self._fail("aborted", ended.code, ended.detail)
         except TimeSpent:
             allowed = f"The terms allow a call of {self._call.seconds:g} seconds at most."
             await self._fail("aborted", "seconds-spent", allowed)
@@ -112,27 +122,43 @@ class Exchange:
             raise Refusal("expectation-failed", "Only Expect: 100-continue is understood.")
         admission = await admit(call)
         forward = self._forward = Forward(call, admission, keep_alive=self._may_go_on())
+        taken: Taken | None = None
         try:
+            if admission.accounts:
+                taken = await self._charge(admission)
+            call.worker.calls.add(forward)
             await forward.run()
             self.keep_alive = forward.keep_alive
             call.record.outcome = forward.outcome
         finally:
-            self._account(forward)
+            call.worker.calls.discard(forward)
+            spent = self._account(forward)
+            if taken is not None:
+                call.worker.ledger.settle(taken, *_ended(forward, spent))
             # Of a WebSocket nobody knows: the client may still be sending.
             self.request_ended = admission.upload.ended and not forward.tunnelled
             admission.close()
 
-    def _account(self, forward: Forward) -> None:
-        """Note down what the call used."""
+    async def _charge(self, admission: Admission) -> Taken:
+        """Charge the call to whom it concerns. Raises Refusal."""
+        call, record = self._call, self._call.record
+        accounts = admission.accounts
+        reservation = reserve(accounts, admission.terms, admission.upload, admission.spool)
+        asked = quota.Call(record.request_id, record.app, accounts, record.user, reservation.wanted)
+        return await charge(call.worker.ledger, asked, reservation.least)
+
+    def _account(self, forward: Forward) -> Spent | None:
+        """Note down and return what the call used, if that is read off its answer."""
         record = self._call.record
         if forward.metering is None:
-            return
+            return None
         spent = Spent(0, 0, 0)
         if forward.reached:
             spent = forward.metering.spent(sent=record.bytes_up, received=record.bytes_down)
         record.metered = True
         record.tokens_in, record.tokens_out = spent.tokens_in, spent.tokens_out
         record.model = spent.model
+        return spent
 
     def _may_go_on(self) -> bool:
         return self.keep_alive and not self._call.downstream.draining
@@ -190,3 +216,17 @@ class Exchange:
     def _end(self) -> None:
         self._call.record.ended = trio.current_time()
         self._call.worker.observer.ended(self._call.record)
+
+
+def _ended(forward: Forward, spent: Spent | None) -> tuple[End, Used | None]:
+    """Return how a call that was charged for ended, and what to add to the figures."""
+    if not forward.reached:
+        return End(returned=True), None
+    if spent is None:
+        return End(), None
+    used = Used(
+        tokens_in=spent.tokens_in or 0,
+        tokens_out=spent.tokens_out or 0,
+        unknown=int(spent.units is None),
+    )
+    return End(tokens=spent.units), used

@@ -40,7 +40,7 @@ from swproxy.http.framing import ChunkedBody, FramingError, PayloadBody, UntilCl
 from swproxy.http.request import hops_left
 from swproxy.http.respond import dated, render_head
 from swproxy.http.websocket import Handshake, check_switch
-from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
+from swproxy.net.failure import CallEnded, DownstreamGone, TimeSpent, UpstreamFailure
 from swproxy.net.flow import BUFFER_SIZE, RECORD_SIZE, Flow, Heartbeat
 from swproxy.net.pool import UpstreamConnection
 from swproxy.net.stream import unsent_bytes
@@ -48,12 +48,14 @@ from swproxy.policy.headers import downstream_headers, upstream_headers
 from swproxy.policy.methods import idempotent, in_doubt, wants_length
 from swproxy.proxy.admit import Admission
 from swproxy.proxy.call import Call
+from swproxy.proxy.charge import revoked
 from swproxy.proxy.drain import drain
 from swproxy.proxy.heartbeat import make_heartbeat
 from swproxy.proxy.metering import Metering
 from swproxy.proxy.record import Outcome
 from swproxy.proxy.tunnel import Tunnel
 from swproxy.proxy.upstream import ResponseHead, UpstreamSilent, read_response_head, render_request
+from swproxy.quota.revocations import Revocations
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Forward"]
@@ -110,7 +112,8 @@ class Forward:
         self._upload_error: Refusal | UpstreamFailure | TimeSpent | DownstreamGone | None = None
         # Cancelled when the client has gone; a deadline of it is always somebody's, see `_overdue`.
         self._scope = trio.CancelScope(deadline=call.ends_at)
-        self._overdue: UpstreamFailure | TimeSpent = TimeSpent()
+        self._overdue: UpstreamFailure | TimeSpent | CallEnded = TimeSpent()
+        self._tunnel_open: Tunnel | None = None
 
     def __repr__(self) -> str:
         where = self._admission.destination.origin
@@ -126,12 +129,37 @@ class Forward:
         """Tell whether the connection became a WebSocket."""
         return self._answer is _Answer.TUNNELLED
 
+    @property
+    def app_id(self) -> str:
+        """The application."""
+        return self._admission.app.id
+
+    @property
+    def secret(self) -> str:
+        """The application's secret that the URL was signed with."""
+        return self._admission.secret
+
+    def is_revoked(self, revocations: Revocations) -> bool:
+        """Tell whether the call's URL is among what is revoked."""
+        return revoked(revocations, self.app_id, self._record.user, self._admission.claims)
+
+    def end(self, code: str, detail: str) -> None:
+        """End the call, which then raises CallEnded; a WebSocket is closed with the detail."""
+        if self._tunnel_open is not None:
+            self._tunnel_open.end(code, detail)
+            return
+        self._overdue = CallEnded(code, detail)
+        self._scope.cancel()
+
     def _enter(self, state: _Answer) -> None:
         assert state in _NEXT[self._answer], f"{self!r} can't become {state.name}"
         self._answer = state
 
     async def run(self) -> None:
-        """Forward and relay. Raises Refusal, UpstreamFailure, TimeSpent or DownstreamGone."""
+        """Forward and relay.
+
+        Raises Refusal, UpstreamFailure, TimeSpent, CallEnded or DownstreamGone.
+        """
         if self._endpoint.gone:
             raise DownstreamGone
         with self._scope:
@@ -355,6 +383,7 @@ class Forward:
         record.kind = "websocket"
         self._enter(_Answer.TUNNELLED)
         self.keep_alive = False
+        self._tunnel_open = tunnel
         try:
             tunnel.begin(head, response.rest, self._call.downstream.receive_now())
             record.first_byte = trio.current_time()

@@ -34,6 +34,8 @@ class Record:
     outcome: Outcome = "aborted"
     code: str = ""
     """the problem's code, where there was one"""
+    limit: str = ""
+    """of a refusal by a limit: whose, and of what"""
     detail: str = ""
     for_operator: str = ""
     """of a refusal: what is to be logged although no client may read it"""

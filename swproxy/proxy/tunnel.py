@@ -13,11 +13,11 @@ How it ends, whoever begins:
   frame back that the peer has not read yet.
 - A side can't be written to any more. What it sent before it broke off may still wait in its
   socket, often its Close frame, so the other direction goes on until it has read that.
-- Nothing came from either side for `idle_seconds`, a drain is about to run out, or the terms allow
-  no longer call. Both sides are told with a Close frame of status 1001; for the last reason it is
-  1008 to the client, whose URL has the terms. It goes between two frames; a direction that does not
-  get to a boundary within `_BOUNDARY_SECONDS` is closed without one, in the middle of a frame, so
-  nobody takes what has come for whole.
+- Nothing came from either side for `idle_seconds`, a drain is about to run out, the terms allow no
+  longer call, or the URL has been revoked. Both sides are told with a Close frame of status 1001;
+  for the latter two reasons it is 1008 to the client, whose URL it is about. It goes between two
+  frames; a direction that does not get to a boundary within `_BOUNDARY_SECONDS` is closed without
+  one, in the middle of a frame, so nobody takes what has come for whole.
 
 Whether an end is in order: a side that had a Close frame pass before may end as it likes, as many
 implementations do. Without one, an upstream's reset is passed on as a reset.
@@ -103,6 +103,7 @@ class Tunnel:
         self._scope = trio.CancelScope()
         self._alarm = trio.CancelScope()
         self._drained_at = math.inf
+        self._told: tuple[str, str] | None = None
         self._first: tuple[Flow, bool] | None = None  # the flow that ended first; was it in order
 
     def begin(self, head: bytes, came_down: bytes, came_up: bytes) -> None:
@@ -136,6 +137,11 @@ class Tunnel:
             self._worker.tunnels.discard(self)
         await self._close_upstream()
         self._judge()
+
+    def end(self, code: str, reason: str) -> None:
+        """Close politely now, for a reason that the client's URL gives, or the client."""
+        self._told = (code, reason)
+        self._alarm.deadline = trio.current_time()
 
     def end_by(self, moment: float) -> None:
         """Close politely when the clock is at `moment`, should the tunnel live that long."""
@@ -174,12 +180,14 @@ class Tunnel:
         """Return when the tunnel is to be ended from here, with the reason in `closed_here`."""
         idle_at = trio.current_time() + self._idle_seconds
         while not self.closed_here:
-            deadline = min(idle_at, self._drained_at, self._ends_at)
+            deadline = -math.inf if self._told else min(idle_at, self._drained_at, self._ends_at)
             with trio.CancelScope(deadline=deadline) as self._alarm:
                 await trio.sleep_forever()
             now = trio.current_time()
             idle_at = max(self.down.moved, self.up.moved) + self._idle_seconds
-            if now >= self._ends_at:
+            if self._told:
+                self.code, self.closed_here = self._told
+            elif now >= self._ends_at:
                 self.closed_here = "The call has lasted as long as it may."
                 self.code = "seconds-spent"
             elif now >= self._drained_at:

@@ -14,8 +14,10 @@ from swproxy.proxy.drain import Drains
 from swproxy.proxy.record import Observer
 from swproxy.proxy.slots import Slots
 from swproxy.proxy.spool import SpoolBudget
+from swproxy.quota.ledger import Ledger, NoLedger
+from swproxy.quota.revocations import Revocations
 
-__all__ = ["Drainable", "Endable", "Worker"]
+__all__ = ["Drainable", "Endable", "Standing", "Worker"]
 
 _GOODBYE_SECONDS = 3.0
 """For Close frames to be sent, answered and acted upon."""
@@ -35,6 +37,24 @@ class Endable(Protocol):
         """Close politely when the clock is at `moment`, should the tunnel live that long."""
 
 
+class Standing(Protocol):
+    """A call under way, as far as it may lose what it was let in by."""
+
+    @property
+    def app_id(self) -> str:
+        """The application."""
+
+    @property
+    def secret(self) -> str:
+        """The application's secret that its URL was signed with."""
+
+    def is_revoked(self, revocations: Revocations) -> bool:
+        """Tell whether its URL is among what is revoked."""
+
+    def end(self, code: str, detail: str) -> None:
+        """End it: `code` names the problem, `detail` is for the client."""
+
+
 @dataclass(slots=True, eq=False)
 class Worker:
     """The shared parts; `config` is replaced as a whole by a reload."""
@@ -52,9 +72,25 @@ class Worker:
     judges: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
     """for the threads that judge large bodies"""
     drains: Drains = field(default_factory=Drains)
+    ledger: Ledger = field(default_factory=NoLedger)
+    calls: set[Standing] = field(default_factory=set)
+    """those that have been admitted and are not over"""
     tunnels: set[Endable] = field(default_factory=set)
     tunnels_end: float = math.inf
     """when the clock is there, tunnels are closed; see `end_tunnels`"""
+
+    def end_revoked(self, revocations: Revocations) -> None:
+        """End the calls whose URLs are revoked."""
+        for call in [call for call in self.calls if call.is_revoked(revocations)]:
+            call.end("revoked", "The URL has been revoked.")
+
+    def end_orphaned(self) -> None:
+        """End the calls whose application is not configured any more, or whose secret is not."""
+        apps = self.config.apps
+        for call in list(self.calls):
+            app = apps.get(call.app_id)
+            if app is None or call.secret not in app.secrets:
+                call.end("revoked", "The application, or the secret of the URL, has been removed.")
 
     def end_tunnels(self, seconds: float) -> None:
         """Have every tunnel closed politely, those to come too, before `seconds` have passed."""

@@ -60,6 +60,8 @@ class Check:
     __slots__ = ()
     name: str
     count: int
+    label: ClassVar[str]
+    """what it is about, for people"""
     holds: ClassVar[bool] = False
     """whether a call has something at hand until it is settled"""
 
@@ -97,9 +99,13 @@ class Rate(Check):
     """microseconds from one call to the next at the steady pace"""
     most: int = field(init=False, repr=False)
     """how far ahead the part may lie"""
-    name: str = field(default="requests", init=False)
+    label: ClassVar[str] = "requests"
+    name: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        # Paces are counted apart: what is far ahead for one may be what another allows.
+        name = f"requests-{self.count}-{self.seconds}-{self.burst}"
+        object.__setattr__(self, "name", name)
         # Rounded up: a little less is never more than is allowed.
         object.__setattr__(self, "interval", -(-self.seconds * MICROS // self.count))
         object.__setattr__(self, "most", self.burst * self.interval)
@@ -135,6 +141,7 @@ class Places(Check):
 
     count: int
     name: str = field(default="places", init=False)
+    label: ClassVar[str] = "concurrent"
     holds: ClassVar[bool] = True
 
     def take(self, part: Part, at: Moment) -> tuple[Wait, Part]:
@@ -161,6 +168,7 @@ class Budget(Check):
     count: int
     period: Period
     name: str = field(init=False)
+    label: ClassVar[str] = "tokens"
     holds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -211,6 +219,7 @@ class Uses(Check):
 
     count: int
     name: str = field(default="uses", init=False)
+    label: ClassVar[str] = "uses"
 
     def take(self, part: Part, at: Moment) -> tuple[Wait, Part]:  # noqa: ARG002
         """Count one more."""

@@ -32,6 +32,7 @@ from swproxy.quota.livefile import (
     current,
     ensure,
     is_corruption,
+    make_directories,
     move_aside,
     remove_leftovers,
     write_snapshot,
@@ -92,6 +93,8 @@ class Keeper:
         Return a connection for decisions, and whether the file knows of `holder`; one that was made
         from a snapshot knows nobody. Raises LedgerDown, Gone.
         """
+        if self._writer is None and self._path == Path():
+            make_directories(self._place)
         with _as_down():
             now = self._clock()
             if corrupted:

@@ -27,6 +27,7 @@ __all__ = [
     "RENEW_SECONDS",
     "Ledger",
     "LedgerDown",
+    "NoLedger",
     "Used",
     "UsedBy",
 ]
@@ -113,3 +114,42 @@ class Ledger(Protocol):
 
         What is held by nobody alive is left out, so that `Check.left` may take all for alive.
         """
+
+
+class NoLedger:
+    """A ledger where there is no place for one: whatever is to be counted is refused."""
+
+    revocations = Revocations()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do nothing until cancelled."""
+        task_status.started()
+        await trio.sleep_forever()
+
+    async def tend(self) -> bool:
+        """Do nothing."""
+        await trio.lowlevel.checkpoint()
+        return True
+
+    async def admit(self, call: Call) -> Taken | Refused:  # noqa: ARG002
+        """Raise LedgerDown."""
+        await trio.lowlevel.checkpoint()
+        raise LedgerDown("there is no store: store.path says where one may be")
+
+    def settle(self, taken: Taken, end: End, used: Used | None = None) -> None:
+        """Do nothing: nothing was taken."""
+
+    async def revoke(self, revocation: Revocation) -> None:  # noqa: ARG002
+        """Raise LedgerDown."""
+        await trio.lowlevel.checkpoint()
+        raise LedgerDown("there is no store")
+
+    async def usage(self, since: date, app: str = "", user: str = "") -> Sequence[UsedBy]:  # noqa: ARG002
+        """Return nothing."""
+        await trio.lowlevel.checkpoint()
+        return []
+
+    async def parts(self, keys: Sequence[str]) -> Mapping[str, Mapping[str, Part]]:  # noqa: ARG002
+        """Return nothing."""
+        await trio.lowlevel.checkpoint()
+        return {}

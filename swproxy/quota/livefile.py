@@ -42,6 +42,7 @@ __all__ = [
     "current",
     "ensure",
     "is_corruption",
+    "make_directories",
     "move_aside",
     "remove_leftovers",
     "write_snapshot",
@@ -96,6 +97,17 @@ class Place:
 
     live: Path
     snapshot: Path | None = None
+
+
+def make_directories(place: Place) -> None:
+    """Make the directories of the files where they are missing, but not those above them."""
+    for path in filter(None, (place.live, place.snapshot)):
+        directory = path.parent
+        with contextlib.suppress(OSError):
+            directory.mkdir(mode=0o700)
+            if os.geteuid() == 0:
+                owner = directory.parent.stat()
+                os.chown(directory, owner.st_uid, owner.st_gid)
 
 
 def ensure(place: Place, now: int, tell: Tell) -> Path:

@@ -24,7 +24,7 @@ from swproxy.quota.checks import End, Part
 from swproxy.quota.figures import Figures, day_of
 from swproxy.quota.keeper import Keeper, Turn
 from swproxy.quota.ledger import LedgerDown, Used, UsedBy
-from swproxy.quota.livefile import Gone, Place
+from swproxy.quota.livefile import Gone, Place, current
 from swproxy.quota.reports import read_parts, read_usage
 from swproxy.quota.revocations import Revocation, Revocations
 
@@ -53,7 +53,7 @@ class Observer(Protocol):
         """Take note that the store could not be asked, or written."""
 
     def told(self, event: str, detail: str) -> None:
-        """Take note of what an operator has to know. May be called from any thread."""
+        """Take note of what an operator has to know."""
 
     def revoked(self, revocations: Revocations) -> None:
         """Take note that other URLs are revoked than before."""
@@ -93,17 +93,26 @@ class SqliteLedger:
         *,
         clock: Callable[[], int] = _wall,
         ticks: Callable[[], int] = _ticks,
+        at_once: bool = True,
     ) -> None:
-        """Take two clocks: the time of day, and one that is never set, for leases."""
+        """Take two clocks: the time of day, and one that is never set, for leases.
+
+        Unless `at_once`, the file is opened when it is there, or the first call is to be charged.
+        """
         self._place = place
         self._observer = observer or Unobserved()
         self._clock = clock
         self._ticks = ticks
-        self._keeper = Keeper(place, clock, ticks, self._observer.told)
+        self._told: list[tuple[str, str]] = []
+        self._keeper = Keeper(place, clock, ticks, lambda *told: self._told.append(told))
+        self._wanted = trio.Event()
+        if at_once:
+            self._wanted.set()
         self._thread = trio.CapacityLimiter(1)
         self._book: Book | None = None
         self._gone: Gone | None = None
         self._why = "the store is not open"
+        self._opening = True
         self._wake = trio.Event()
         self._taken: dict[str, Taken] = {}
         self._late: list[Ended] = []
@@ -118,6 +127,10 @@ class SqliteLedger:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the file in order until cancelled; started when it is open, or can't be opened."""
+        if not self._wanted.is_set():
+            task_status.started()
+            task_status = trio.TASK_STATUS_IGNORED
+            await self._until_wanted()
         try:
             await self.tend()
             async with trio.open_nursery() as nursery:
@@ -152,6 +165,7 @@ class SqliteLedger:
             self._fail(str(error))
             return False
         finally:
+            self._opening = False
             self._figures.merge(figures)
         self._learn(turn)
         return True
@@ -213,15 +227,25 @@ class SqliteLedger:
         return await self._ask(partial(self._keeper.read, ask))
 
     async def _ask(self, function: Callable[[], T]) -> T:
+        if self._book is None:
+            raise LedgerDown(self._why)
         try:
             return await self._in_thread(function)
         except Gone as gone:
             self._lose(gone)
             raise LedgerDown(str(gone)) from gone
 
+    async def _until_wanted(self) -> None:
+        while not self._wanted.is_set():
+            with trio.move_on_after(_TURN_SECONDS):
+                await self._wanted.wait()
+            if current(self._place) is not None:
+                self._wanted.set()
+
     def _decide(self, call: Call) -> Taken | Refused:
         """Decide now. Raises Busy, LedgerDown."""
-        if self._gone is not None:
+        if self._gone is not None or self._opening:
+            self._wanted.set()
             raise Busy
         if self._book is None:
             raise LedgerDown(self._why or "the store is not open")
@@ -337,4 +361,11 @@ class SqliteLedger:
                 book.close()
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._thread)
+        try:
+            return await trio.to_thread.run_sync(
+                function, abandon_on_cancel=True, limiter=self._thread
+            )
+        finally:
+            told, self._told[:] = list(self._told), []
+            for event, detail in told:
+                self._observer.told(event, detail)

@@ -50,7 +50,16 @@ class Verification:
     that it is signed; asked at the end by `accept`.
     """
 
-    __slots__ = ("_claims", "_counts", "_hashes", "_headers", "_method", "_secrets", "_sent")
+    __slots__ = (
+        "_claims",
+        "_counts",
+        "_hashes",
+        "_headers",
+        "_method",
+        "_secrets",
+        "_sent",
+        "secret",
+    )
 
     def __init__(
         self,
@@ -69,6 +78,7 @@ class Verification:
 
         Raise Refusal if a signed header is absent, repeated, or holds what no header may.
         """
+        self.secret = ""
         self._claims = claims
         self._method = method
         self._headers = headers
@@ -107,7 +117,10 @@ class Verification:
             self._counts.add(bytes(data))
 
     def accept(self) -> bool:
-        """Return whether the signature holds for all that was taken so far."""
+        """Return whether the signature holds for all that was taken so far.
+
+        `secret` is then the one that it was made with.
+        """
         signature = bytes.fromhex(self._claims.signature)
         date = self._claims.date
         matched = False
@@ -117,6 +130,8 @@ class Verification:
             key = signing_key(self._secrets[place] if real else _DUMMY, date[:8])
             for digest in digests:
                 same = hmac.compare_digest(sign_digest(key, date, digest), signature)
+                if same & real:
+                    self.secret = self._secrets[place]
                 matched |= same & real
         return matched
 

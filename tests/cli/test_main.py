@@ -98,7 +98,8 @@ class TestHelp:
     def test_commands_are_listed_in_the_order_of_use_and_whole(self) -> None:
         text = ok("--help")
         listed = re.findall(r"^  (\w+)   ? *[A-Z]", text.partition("Commands:")[2], re.MULTILINE)
-        assert listed == ["demo", "init", "app", "sign", "explain", "check", "serve"]
+        first = ["demo", "init", "app", "sign", "explain", "check", "serve"]
+        assert listed == [*first, "usage", "limits", "revoke"]
         assert "..." not in text.partition("Commands:")[2]
         assert "_SWPROXY_COMPLETE=bash_source" in text
 

@@ -178,7 +178,6 @@ def test_without_a_body_what_is_asked_of_it_is_unknown() -> None:
         ({"user": "1", "plan": "gold"}, None, "term plan", "terms-invalid"),
         ({"seconds": 5}, None, "term user", "terms-not-met"),
         ({"user": "1", "websocket": True}, None, "term websocket", "terms-not-met"),
-        ({"user": "1", "uses": 1}, None, "term uses", "terms-unsupported"),
         ({"user": "1", "bytes": "..1"}, b"{}", "term bytes", "terms-not-met"),
         ({"user": "1", "body.a?": 1}, b'{"a":1,"a":1}', "term body.a?", "body-not-checkable"),
     ],

@@ -47,6 +47,7 @@ def record(outcome: Outcome) -> Record:
         app="app",
         user="42",
         plan="trial",
+        limit="user-requests",
         tags=(("NAME", "text"),),
         origin="https://api.example.com",
         path="/",
@@ -106,6 +107,13 @@ def events() -> set[str]:
             and isinstance(node.args[1], ast.Constant)
         ):
             found.add(str(node.args[1].value))
+        if (
+            isinstance(node, ast.Call)
+            and getattr(node.func, "attr", getattr(node.func, "id", ""))
+            in ("tell", "_tell", "told")
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            found.add(str(node.args[0].value))
     return found
 
 

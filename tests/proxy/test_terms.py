@@ -378,9 +378,10 @@ async def test_terms_that_cannot_be_read_are_told() -> None:
 
 
 @pytest.mark.parametrize("terms", [{"uses": 1}, {"tokens": 100}])
-async def test_what_cannot_be_kept_is_not_ignored(terms: dict[str, int]) -> None:
+async def test_what_cannot_be_counted_is_not_ignored(terms: dict[str, int]) -> None:
     async with upstream(take_and_answer) as server, proxy() as swproxy:
-        assert problem(await swproxy.ask(server.url, terms=terms))[:2] == (400, "terms-unsupported")
+        found = problem(await swproxy.ask(server.url, terms=terms))
+        assert found[:2] == (503, "limits-unavailable")
         assert not server.connections
 
 

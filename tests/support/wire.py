@@ -24,7 +24,7 @@ import trio
 import trustme
 
 from swproxy import sign_url
-from swproxy.config.config import App, Config, Limits, Server
+from swproxy.config.config import App, Config, Limits, Server, Store
 from swproxy.config.config import Upstream as UpstreamSection
 from swproxy.config.listen_address import TcpAddress
 from swproxy.daemon.serve import serve
@@ -435,10 +435,12 @@ async def proxy(
     limits: Mapping[str, Any] = {},
     upstream: Mapping[str, Any] = {},
     server: Mapping[str, Any] = {},
+    store: Path | None = None,
 ) -> AsyncIterator[Proxy]:
     """Run swproxy with one application, which adds API_KEY; loopback is open to it.
 
-    The mappings override fields of the sections of those names. Fails the test if swproxy met a
+    The mappings override fields of the sections of those names; `store` is a directory for the
+    ledger, which is nowhere without one. Fails the test if swproxy met a
     fault of its own.
     """
     application = App(
@@ -458,6 +460,7 @@ async def proxy(
             | dict(upstream)
         ),
         apps={APP_ID: replace(application, **app)},
+        store=Store(path=store / "ledger.sqlite") if store else Store(),
     )
     recorder = Recorder()
     with authority().cert_pem.tempfile() as path:
