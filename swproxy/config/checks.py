@@ -19,7 +19,7 @@ from swproxy.policy.destination import Destination, parse_destination
 from swproxy.sw1.claims import Claims, check_time, parse_target
 from swproxy.sw1.query import show
 from swproxy.sw1.refusal import Refusal
-from swproxy.sw1.terms import NO_TERMS, Terms
+from swproxy.sw1.terms import NO_TERMS, Terms, split_fragment
 
 __all__ = ["applied_terms", "check_application", "check_claims"]
 
@@ -36,7 +36,9 @@ def check_claims(target: bytes, config: Config, now: float) -> tuple[Claims, Des
         expiry_seconds=config.limits.expiry_seconds,
         clock_skew_seconds=config.limits.clock_skew_seconds,
     )
-    return claims, parse_destination(claims.proxy_url)
+    # Terms differ from user to user; where the URL leads is remembered without them.
+    address = claims.proxy_url if claims.terms is None else split_fragment(claims.proxy_url)[0]
+    return claims, parse_destination(address)
 
 
 def check_application(
@@ -71,7 +73,7 @@ def applied_terms(app: App, own: Terms | None) -> AppliedTerms | None:
 
     Raises Refusal ("terms-invalid", "terms-not-met").
     """
-    if own is None and app.terms is NO_TERMS and not app.require:
+    if own is None and not app.has_terms:
         return None
     own = own or NO_TERMS
     for name in app.require:

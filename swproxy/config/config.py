@@ -461,6 +461,11 @@ class App:
     drains: bool = False
     """whether an answer is read to its end although its client has left"""
     heartbeat_seconds: float = 0.0
+    has_terms: bool = field(init=False, repr=False)
+    """whether anything is asked of a URL that has no terms of its own"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_terms", bool(self.require) or self.terms != NO_TERMS)
 
     @property
     def counts(self) -> bool:

@@ -52,6 +52,10 @@ _ALTERNATIVE: Final = re.compile(r'("(?:[^"\\]|\\.)*+"|[^",][^,]*+)(,|\Z)', re.D
 # A double's exponent has three digits; Decimal takes a million, which nobody means.
 _LONGEST_NUMBER: Final = 40
 
+# The URLs of an application say the same of a body, for one user after the other. The length bounds
+# the memory that this takes, whoever sends the URLs.
+_REMEMBERED_CHARACTERS: Final = 256
+
 
 class BadTermError(ValueError):
     """A term that cannot be meant; the reason is half a sentence whose subject is the term.
@@ -143,13 +147,17 @@ def decode(name: str, text: str) -> str:
         raise BadTermError(name, "is not UTF-8 once decoded") from None
 
 
-# The URLs of an application say the same of a body, for one user after the other.
-@lru_cache(maxsize=1024)
 def read_body_term(name: str, path: str, value: str) -> BodyTerm:
     """Read a path, still encoded, and its decoded value; raises BadTermError.
 
     `name` is the whole of the term's name, for complaints.
     """
+    if len(name) + len(value) > _REMEMBERED_CHARACTERS:
+        return _read(name, path, value)
+    return _remembered(name, path, value)
+
+
+def _read(name: str, path: str, value: str) -> BodyTerm:
     optional = path.endswith("?")
     parts = path.removesuffix("?").split(".")
     if "" in parts:
@@ -173,6 +181,9 @@ def read_body_term(name: str, path: str, value: str) -> BodyTerm:
         constants=tuple(alternatives.constants),
         ranges=tuple(alternatives.ranges),
     )
+
+
+_remembered: Final = lru_cache(maxsize=1024)(_read)
 
 
 def _split(name: str, value: str) -> list[str]:
