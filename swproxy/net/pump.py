@@ -159,7 +159,7 @@ class Pump:
             endpoint = self._endpoints.get(descriptor)
             if endpoint is not None:
                 self._dispatch(endpoint, events)
-            if perf_counter() > until:
+            if place < len(ready) and perf_counter() > until:
                 self._left = {each: news for each, news in ready[place:] if each in self._endpoints}
                 return False
         return bool(ready) and not self._urgent and len(self._flows) >= GATHER_FLOWS
