@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 DETAILS = ".pytest_cache/failures"
+CAUSES = 3
 FRAMES = 3
 MESSAGE_LINES = 10
 
@@ -63,10 +64,11 @@ class Stages:
         """Keep the causes of a failure."""
         report = yield
         if report.failed and call.excinfo is not None:
-            causes = [
-                line for each in leaves(call.excinfo.value) for line in told(each, self._root)
-            ]
-            self._causes.setdefault(item.nodeid, []).extend(causes)
+            causes = list(leaves(call.excinfo.value))
+            lines = [line for each in causes[:CAUSES] for line in told(each, self._root)]
+            if len(causes) > CAUSES:
+                lines.append(f"and {len(causes) - CAUSES} more")
+            self._causes.setdefault(item.nodeid, []).extend(lines)
         return report
 
     def pytest_sessionfinish(self) -> None:

@@ -25,6 +25,9 @@ async def test_bad():
             raise OSError("the cause")
         inner.start_soon(fail)
 
+def test_many():
+    raise ExceptionGroup("many", [ValueError(f"number {count}") for count in range(9)])
+
 @pytest.fixture
 def leaky():
     yield
@@ -59,7 +62,7 @@ def said(tmp_path: Path) -> list[str]:
 
 def test_a_folder_is_a_line_and_a_failure_a_few(said: list[str], tmp_path: Path) -> None:
     assert said[0].startswith("  first")
-    assert " 3 passed, 2 skipped, 2 failed in " in said[0]
+    assert " 3 passed, 2 skipped, 3 failed in " in said[0]
     assert said[1].startswith("  second")
     assert " 1 passed in " in said[1]
     begin = said.index("FAILED first/test_them.py::test_bad")
@@ -71,8 +74,11 @@ def test_a_folder_is_a_line_and_a_failure_a_few(said: list[str], tmp_path: Path)
     assert "    ./tests/run 'first/test_them.py::test_bad'" in said
     for reason in ("there is no such thing here", "and that is elsewhere"):
         assert any("SKIPPED [1]" in line and reason in line for line in said), said
-    assert said[-1].startswith("1 failed, 4 passed, 2 skipped, 1 error in ")
-    assert len(said) < 25
+    assert said[-1].startswith("2 failed, 4 passed, 2 skipped, 1 error in ")
+    assert "    ValueError: number 2" in said
+    assert "    ValueError: number 3" not in said
+    assert "    and 6 more" in said
+    assert len(said) < 35
     details = (tmp_path / ".pytest_cache/failures").read_text()
     assert "printed before" in details
     assert "Traceback" in details
