@@ -151,6 +151,12 @@ class Swproxy(_Signed):
         """Return a request of an application whose answers are read for what they used."""
         return self._request_of(METERED_ID, scheme, path, method)
 
+    def upload_request(self, scheme: str, path: str, body: str) -> Request:
+        """Return a request whose body is part of the signature."""
+        host, url = f"http://127.0.0.1:{self._port}", self._site.url(scheme, path)
+        signed = sign_url(APP_ID, APP_SECRET, host, url, EXPIRY_SECONDS, "POST", body=body)
+        return Request(self._port, target_of(signed), method="POST")
+
     def _run(self, site: Site, port: int) -> None:
         config = site.directory / "swproxy.toml"
         config.write_text(swproxy_config(site, port))

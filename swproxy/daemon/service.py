@@ -30,6 +30,7 @@ from swproxy.net.names import Names
 from swproxy.net.pool import Pool
 from swproxy.net.pump import Pump
 from swproxy.net.stream import SocketStream
+from swproxy.net.turns import Turns
 from swproxy.policy.clients import client_of_share
 from swproxy.proxy.connection import Connection
 from swproxy.proxy.record import Observer, Record
@@ -71,6 +72,7 @@ class Service:
         self._nursery: trio.Nursery | None = None
         self._retired: list[Pool] = []
         self._names = Names()
+        self._turns = Turns()
         self.worker = Worker(
             config=config,
             pump=Pump(),
@@ -79,6 +81,7 @@ class Service:
             slots=Slots(config.limits.connections, config.limits.client_share),
             observer=observer,
             ledger=make_ledger(config, watch),
+            turns=self._turns,
         )
         self._bound(config)
         if watch is not None:
@@ -90,7 +93,7 @@ class Service:
         """Serve until drained, or cancelled."""
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self._names.run)
-            self._nursery.start_soon(self.worker.turns.run)
+            self._nursery.start_soon(self._turns.run)
             await self._nursery.start(self.worker.ledger.run)
             self._nursery.start_soon(self.worker.pump.run)
             self._nursery.start_soon(self._run_pool)
@@ -185,6 +188,7 @@ class Service:
             connect_seconds=upstream.connect_seconds,
             idle_connections=upstream.idle_connections,
             idle_connection_seconds=upstream.idle_connection_seconds,
+            turn=self._turns.take,
         )
 
     async def _run_pool(self) -> None:

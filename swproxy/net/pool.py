@@ -14,6 +14,7 @@ it or gives it back; there are no slots that could leak, only a count of them fo
 """
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ssl import SSLContext, SSLSession, SSLSocket
 
@@ -61,7 +62,10 @@ class Pool:
         connect_seconds: float,
         idle_connections: int,
         idle_connection_seconds: float,
+        turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
+        """Keep what the numbers say; `turn` is awaited before each step of a TLS handshake."""
+        self._turn = turn
         self._backend = backend
         self._ssl_context = ssl_context
         self._connect_seconds = connect_seconds
@@ -174,7 +178,10 @@ class Pool:
     async def _start_tls(self, stream: SocketStream, destination: Destination) -> SocketStream:
         try:
             return await stream.handshake(
-                self._ssl_context, destination.host, session=self._session(destination.origin)
+                self._ssl_context,
+                destination.host,
+                session=self._session(destination.origin),
+                turn=self._turn,
             )
         except httpcore.ConnectError as error:
             stream.close()

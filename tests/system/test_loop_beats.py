@@ -21,7 +21,7 @@ MOST_SECONDS = 0.02
 """What another client may have to wait for the loop."""
 
 PATIENCE = 60.0
-QUIET_SECONDS = 0.1
+QUIET_SECONDS = 0.3
 """Without a byte from the worker: it has done what there was to do."""
 
 KB = 1024
