@@ -52,7 +52,7 @@ _WIRE = memoryview(b"%x\r\n%b\r\n" % (len(_EVENT), _EVENT))
 
 def run(session: Session) -> None:
     """Measure streams of both kinds in turns, then the meter by itself."""
-    rounds = session.options.rounds_of(8)
+    rounds = session.options.rounds_of(12)
     turns = ("spread", "in step")
     session.progress.begin(NAME, 2 * rounds * len(turns) * 2 + 1)
     with session.bed(NAME, only=[Swproxy]) as bed:
@@ -75,11 +75,12 @@ def _measure_pairs(
         "not metered": subject.request(scheme, path),
         "metered": subject.metered_request(scheme, path),
     }
-    for _ in range(rounds):
+    for number in range(rounds):
         with session.attempt(NAME, subject, f"{scheme} {turn}"):
             costs: dict[str, float] = {}
             memory: dict[str, float] = {}
-            for kind, request in requests.items():
+            # Each is first as often as the other: what a machine does changes by the second.
+            for kind, request in sorted(requests.items(), reverse=bool(number % 2)):
                 session.progress.step(f"{scheme} {turn} {kind}")
                 with Streams(request, bed.context) as opened:
                     opened.open(streams, seconds=30)

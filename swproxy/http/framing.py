@@ -94,9 +94,9 @@ _STRICT_RUN = re.compile(_SMALL_CHUNK + b"++")
 _RUN = re.compile(_small_chunks(rb"[ \t]*\r\n") + b"++")
 
 _FEW = 8
-_FEW_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
-"""So many chunks in a piece are taken one by one where their payload is listened to: that is faster
-than to match them as a run first, and to find them again."""
+_FEW_SIZES = {spell % size: size for spell in (b"%x", b"%X") for size in range(1, 1024)}
+"""So many chunks in a piece, of these sizes as they are written, are taken one by one where their
+payload is listened to. That is faster than to match them as a run first, and to find them again."""
 
 _TRAILER_LINE = re.compile(_TOKEN + rb":" + _TEXT)
 
@@ -258,11 +258,10 @@ class ChunkedBody:
             return False
         if self.tap is not None:
             payload = _payload_of_few(piece)
-            if payload is None:
-                return False
-            self.tap(payload)
-            self._payload += len(piece)
-            return True
+            if payload is not None:
+                self._payload += len(piece)
+                self.tap(payload)
+            return payload is not None
         run = _RUN.match(piece)
         if run is None or run.end() < len(piece):
             return False
@@ -375,15 +374,19 @@ class ChunkedBody:
 
 def _payload_of_few(piece: bytes) -> bytes | None:
     """Return what is in a few whole chunks, or None if the piece is anything else."""
+    line = piece.find(b"\r\n", 0, 5)
+    if _FEW_SIZES.get(piece[:line]) == len(piece) - line - 4 and piece.endswith(b"\r\n"):
+        return piece[line + 2 : -2]  # most often it is one
     payload = b""
     end = 0
     for _ in range(_FEW):
-        size = _FEW_SIZE.match(piece, end)
+        line = piece.find(b"\r\n", end, end + 5)
+        size = _FEW_SIZES.get(piece[end:line])
         if size is None:
             return None
-        start = size.end()
-        end = start + int(size[1], 16) + 2
-        if end < start + 3 or piece[end - 2 : end] != b"\r\n":
+        start = line + 2
+        end = start + size + 2
+        if piece[end - 2 : end] != b"\r\n":
             return None
         payload += piece[start : end - 2]
         if end == len(piece):
