@@ -361,7 +361,7 @@ _LIMITS = {
         "URL has been revoked",
         "The URL was signed before a moment up to which its user, the URL itself or all of the"
         " application's were revoked.",
-        "`swproxy revoke`; a page that was open since before it.",
+        "An order of `swproxy revoke`; a page that was open since before it.",
         "Have the page ask its backend for a fresh URL, if its user still may have one.",
     ),
     "rate-limited": Problem(

@@ -9,7 +9,7 @@ import pytest
 from swproxy.policy.problems import PROBLEMS, problem_body
 from tests.support import PACKAGE
 
-STATUSES = {400, 403, 405, 408, 413, 414, 415, 417, 426, 431, 500, 502, 503, 504}
+STATUSES = {400, 403, 405, 408, 413, 414, 415, 417, 426, 429, 431, 500, 502, 503, 504}
 
 
 def trees() -> list[ast.Module]:
