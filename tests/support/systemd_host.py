@@ -26,7 +26,7 @@ import pytest
 from tests.support import ROOT
 from tests.support.parts import give_up, require
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 T = TypeVar("T")
 
