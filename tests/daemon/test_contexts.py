@@ -80,7 +80,13 @@ class TestListener:
 
     @pytest.mark.parametrize("curve", ["X25519", "prime256v1", "secp384r1"])
     def test_takes_the_curves(self, curve: str, server: ssl.SSLContext) -> None:
-        agree(server, offering(ssl.TLSVersion.TLSv1_3, curve=curve))
+        try:
+            client = offering(ssl.TLSVersion.TLSv1_3, curve=curve)
+        except ssl.SSLError:
+            if curve != "X25519":
+                raise
+            pytest.skip("this build of Python cannot hold a client to X25519; Debian 12's is one")
+        agree(server, client)
 
     def test_takes_tls_1_2(self, server: ssl.SSLContext) -> None:
         agreed = agree(server, offering(ssl.TLSVersion.TLSv1_2)).cipher()
