@@ -26,6 +26,7 @@ from swproxy.config.assembly import AppSource, Assembly, Table
 from swproxy.config.config import Config
 from swproxy.config.exposure import open_to_others, reached_by_others
 from swproxy.config.faults import ConfigError, Fault, key_path
+from swproxy.config.limit_faults import doubtful_limits
 from swproxy.config.reach import Resolve, nothing_resolved, unreachable_patterns
 from swproxy.config.references import BadReferenceError, Reference
 
@@ -82,6 +83,8 @@ def inspect(
     if found.config is not None:
         found.faults += _tls_faults(path, found.config)
         found.faults += _reach_faults(found, resolve)
+        found.faults += _store_faults(path, found.config)
+        found.warnings += _limit_warnings(found)
     if found.faults:
         found.config = None
     # The main file first, then the applications by name, each from top to bottom.
@@ -271,6 +274,41 @@ def _reach_faults(found: Inspection, resolve: Resolve) -> list[Fault]:
         Fault(places[app.id].file, key_path((*places[app.id].prefix, "allow", number)), reason)
         for app, number, reason in unreachable_patterns(found.require(), resolve)
     ]
+
+
+def _limit_warnings(found: Inspection) -> list[Fault]:
+    apps = found.require().apps
+    return [
+        Fault(source.file, key_path((*source.prefix, *place)), reason)
+        for source in found.sources
+        for place, reason in doubtful_limits(apps[source.id])
+    ]
+
+
+def _store_faults(path: Path, config: Config) -> list[Fault]:
+    """Tell of a store that is needed and can't be written."""
+    if not any(app.counts for app in config.apps.values()):
+        return []
+    places = {"path": config.store.path, "snapshot": config.store.snapshot}
+    return [
+        Fault(path, f"store.{key}", reason)
+        for key, file in places.items()
+        if file is not None and (reason := _unwritable(file))
+    ]
+
+
+def _unwritable(file: Path) -> str:
+    """Say why a file could not be made where it is to be, "" if it could."""
+    directory = file.parent
+    if file.is_dir():
+        return f"{file} is a directory, and a file is expected"
+    # One that is missing is made, but not those above it.
+    above = directory if directory.exists() else directory.parent
+    if not above.is_dir():
+        return f"there is no directory {above}"
+    if not os.access(above, os.W_OK | os.X_OK):
+        return f"nothing can be written in {above}"
+    return ""
 
 
 @contextlib.contextmanager

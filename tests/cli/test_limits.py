@@ -1,6 +1,8 @@
 """`swproxy usage`, `limits` and `revoke`: over the store that a daemon uses."""
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,6 +151,14 @@ def test_without_a_store_it_is_told_why(directory: Path) -> None:
     (directory / "live").rmdir()
     (directory / "live").write_text("no directory")
     result = run("usage")
+    assert result.exit_code == 2
+    assert "store.path: there is no directory " in result.stderr
+
+
+def test_a_store_of_somebody_else_is_told_as_well(directory: Path) -> None:
+    with contextlib.closing(sqlite3.connect(directory / "live" / "ledger.sqlite")) as db:
+        db.execute("CREATE TABLE accounts (id INTEGER)")
+    result = run("revoke", "chat", "--all")
     assert result.exit_code == 1
     assert "the store of limits cannot be asked: " in result.stderr
-    assert "live" in result.stderr
+    assert "not one of swproxy's" in result.stderr

@@ -72,6 +72,74 @@ def test_faults_name_the_key(tmp_path: Path, text: str, fault: str) -> None:
     assert faults[0].startswith(fault), faults
 
 
+USER = "[apps.chat.limits.user]\n"
+
+
+def warned(tmp_path: Path, text: str) -> list[str]:
+    path = tmp_path / "swproxy.toml"
+    path.write_text(APP + 'require = ["user"]\n' + text)
+    result = inspect(path, {})
+    assert result.config, result.faults
+    return [f"{each.key}: {each.reason}" for each in result.warnings if "limits" in each.key]
+
+
+@pytest.mark.parametrize(
+    ("everybody", "user", "key"),
+    [
+        ('requests = "60/minute"', 'requests = "2/second"', "requests"),
+        ('requests = "60/minute"', 'requests = "60/minute"', ""),
+        ('requests = "60/minute"', 'requests = "3000/hour"', ""),
+        ("concurrent = 5", "concurrent = 6", "concurrent"),
+        ("concurrent = 5", "concurrent = 5", ""),
+        ('tokens = "500/day"', 'tokens = "1000/minute"', "tokens"),
+        ('tokens = "500/day"', 'tokens = "20000/month"', "tokens"),
+        ('tokens = "500/day"', 'tokens = "15000/month"', ""),
+        ('tokens = "500/day"', 'requests = "1000/second"', ""),
+    ],
+)
+def test_a_limit_that_nobody_can_come_to_is_doubtful(
+    tmp_path: Path, everybody: str, user: str, key: str
+) -> None:
+    found = warned(tmp_path, f"[apps.chat.limits]\n{everybody}\n{USER}{user}\n")
+    said = f"can never be reached: limits.{key} allows all users together less"
+    assert found == ([f"apps.chat.limits.user.{key}: {said}"] if key else [])
+
+
+def test_limits_of_users_that_a_url_need_not_name_are_doubtful(tmp_path: Path) -> None:
+    path = tmp_path / "swproxy.toml"
+    path.write_text(APP + "[apps.chat.plans.trial]\nconcurrent = 1\n")
+    (warning,) = [each for each in inspect(path, {}).warnings if "plans" in each.key]
+    assert warning.key == "apps.chat.plans.trial"
+    assert 'require = ["user"]' in warning.reason
+
+
+@pytest.mark.parametrize(
+    ("store", "fault"),
+    [
+        ('path = "swproxy.toml/in/ledger"', "store.path: there is no directory "),
+        ('path = "none/there/ledger"', "store.path: there is no directory "),
+        ('snapshot = "."', "store.snapshot: "),
+    ],
+)
+def test_a_store_that_can_not_be_written_is_a_fault_once_it_is_needed(
+    tmp_path: Path, store: str, fault: str
+) -> None:
+    text = f"[store]\n{store}\n"
+    assert not isinstance(found(tmp_path, text), list)
+    faults = found(tmp_path, text + "[apps.chat.limits]\nconcurrent = 1\n")
+    assert isinstance(faults, list)
+    assert faults[0].startswith(fault), faults
+
+
+def test_so_is_one_in_a_directory_that_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    faults = found(tmp_path, "[apps.chat.limits]\nconcurrent = 1\n")
+    assert isinstance(faults, list)
+    assert f"store.path: nothing can be written in {tmp_path}" in faults
+
+
 def test_the_store_is_where_it_is_said_or_systemd_says_or_beside_the_configuration(
     tmp_path: Path,
 ) -> None:

@@ -226,3 +226,29 @@ def test_no_secret_reached_the_journal(host: SystemdHost, upstream: Upstream) ->
     told = host.run("journalctl", "--no-pager", "-o", "export")
     for secret in (SECRET, "canary-key", "from-a-credential", "X-Sw-Signature"):
         assert secret not in told
+
+
+def test_limits_are_kept_over_a_restart_and_root_may_look(
+    host: SystemdHost, upstream: Upstream
+) -> None:
+    once = sign_url(
+        "test", SECRET, "http://edge", f"{upstream.url}/ok", 600, "GET", terms={"uses": 1}
+    ).removeprefix("http://edge")
+
+    def status() -> int:
+        with Client(host).open(once) as answer:
+            return answer.status
+
+    assert [status(), status()] == [200, 403]
+    command = ["env", "SWPROXY_CONFIG=/etc/swproxy/swproxy.toml", "/usr/local/bin/swproxy"]
+    wait_until(lambda: '"refused": 1' in host.run(*command, "usage", "--json"))
+    host.run("systemctl", "restart", "swproxy")
+    assert status() == 403
+    # Nor does it begin anew when memory is lost, and with it what was not on disk.
+    host.run("systemctl", "stop", "swproxy.service")
+    host.run("sh", "-c", "rm -r /run/swproxy/store")
+    assert status() == 403
+    host.run(*command, "revoke", "test", "--user", "42")
+    owners = host.run("sh", "-c", "stat -c %U:%a /run/swproxy/store/* /var/lib/swproxy/*").split()
+    assert set(owners) <= {"swproxy:600", "swproxy:777"}, owners
+    assert status() == 403
