@@ -469,7 +469,9 @@ class App:
 
     @property
     def counts(self) -> bool:
-        """Tell whether calls are counted although their URLs do not ask for it."""
+        """Tell whether calls are counted, or what they used is, although no URL asks for it."""
+        if self.weights is not None:
+            return True
         kinds = (self.limits, self.user_limits, *(plan.limits for plan in self.plans.values()))
         return any(kinds) or any(
             terms.uses is not None or terms.tokens is not None

@@ -22,6 +22,13 @@ class Weight:
     cached: float | None = None
     """None: as any other that is read"""
 
+    def units(self, read: int, written: int, cached: int = 0) -> int:
+        """Return what tokens count for, rounded up; `cached` is part of `read`."""
+        of_cached = self.input if self.cached is None else self.cached
+        sum_ = (read - cached) * self.input + cached * of_cached + written * self.output
+        # What is 30 but for the last bit of a float is 30.
+        return math.ceil(round(sum_, 6))
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -48,9 +55,11 @@ class Weights:
         """Return what tokens count for, rounded up; `cached` of those `read` were in a cache."""
         if not self.by_model:
             return read + written
-        weight = self.of(model)
-        cached = min(cached, read)
-        of_cached = weight.input if weight.cached is None else weight.cached
-        sum_ = (read - cached) * weight.input + cached * of_cached + written * weight.output
-        # What is 30 but for the last bit of a float is 30.
-        return math.ceil(round(sum_, 6))
+        return self.of(model).units(read, written, min(cached, read))
+
+    def most(self, read: int, written: int) -> int:
+        """Return what tokens count for with the model that has the greatest weight for them."""
+        weights = list(self.by_model.values())
+        if "*" not in self.by_model:
+            weights.append(Weight())
+        return max(weight.units(read, written) for weight in weights)

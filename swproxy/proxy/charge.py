@@ -21,6 +21,7 @@ from swproxy.config.config import App
 from swproxy.policy.allowances import Allowance
 from swproxy.policy.applied_terms import AppliedTerms
 from swproxy.policy.field_names import Header
+from swproxy.policy.weights import Weights
 from swproxy.proxy.body import Upload
 from swproxy.proxy.spool import Spool
 from swproxy.quota import accounts as quota
@@ -53,6 +54,12 @@ _MOST_TOKENS: Final = re.compile(
 )
 """What the APIs call the most that a model may write: OpenAI's old and new names, Anthropic's, and
 Gemini's. The largest wins, wherever it stands: who hides the true one holds more, not less."""
+
+_MODELS: Final = re.compile(rb'"model"\s*:\s*"([!-~]{1,128}?)"')
+_MODEL_OF_PATH: Final = re.compile(r"/models/([^/:]+)")
+_ESCAPED: Final = re.compile(rb"\\u00[4-7]", re.IGNORECASE)
+"""The model that is asked for. Here as well, who writes a second one holds the more; and who writes
+letters as no encoder does, or none, may have hidden the dearest."""
 
 _PERIOD_SECONDS: Final = {Period.MINUTE: 60, Period.HOUR: 3600, Period.DAY: 86400}
 
@@ -148,20 +155,40 @@ def url_name(signature: str) -> str:
 
 
 def reserve(
-    accounts: tuple[Account, ...], terms: AppliedTerms | None, upload: Upload, spool: Spool | None
+    accounts: tuple[Account, ...],
+    terms: AppliedTerms | None,
+    upload: Upload,
+    spool: Spool | None,
+    weights: Weights | None = None,
+    path: str = "",
 ) -> Reservation:
-    """Return how many tokens to hold for a call, by its body as far as that is at hand."""
+    """Return how many tokens to hold for a call, by its body as far as that is at hand.
+
+    They are weighed by `weights`; the model stands in the body, or with Gemini in the path.
+    """
     budgets = [check for each in accounts for check in each.checks if isinstance(check, Budget)]
     if not budgets:
         return Reservation(0, 0)
     begin = upload.whole if spool is None or upload.whole else next(spool.pieces(), b"")
-    said = _MOST_TOKENS.findall((begin or b"")[:_SCANNED_BYTES])
+    begin = (begin or b"")[:_SCANNED_BYTES]
+    said = _MOST_TOKENS.findall(begin)
+    read = (upload.length or 0) // _BYTES_A_TOKEN
     if said:
-        asked = max(map(int, said)) + (upload.length or 0) // _BYTES_A_TOKEN
+        asked = _weighed(weights, begin, path, read, max(map(int, said)))
         return Reservation(asked, asked)
     own = terms.tokens if terms is not None else None
-    wanted = _GUESS_TOKENS if own is None else own
+    wanted = _weighed(weights, begin, path, 0, _GUESS_TOKENS) if own is None else own
     return Reservation(min(wanted, *(budget.count for budget in budgets)), 1)
+
+
+def _weighed(weights: Weights | None, body: bytes, path: str, read: int, written: int) -> int:
+    """Return the most that tokens count for, by the models that the call may be to."""
+    if weights is None:
+        return read + written
+    named = [name.decode() for name in _MODELS.findall(body)] + _MODEL_OF_PATH.findall(path)
+    if not named or _ESCAPED.search(body) or any("\\" in name for name in named):
+        return weights.most(read, written)
+    return max(weights.units(name, read, written) for name in named)
 
 
 async def charge(ledger: Ledger, call: quota.Call, least: int) -> Taken:

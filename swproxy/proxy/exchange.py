@@ -7,6 +7,7 @@ problem document; after it, the connection is cut, since a cut answer must never
 
 import os
 import time
+from dataclasses import replace
 
 import httpcore
 import trio
@@ -134,7 +135,10 @@ class Exchange:
             call.worker.calls.discard(forward)
             spent = self._account(forward)
             if taken is not None:
-                call.worker.ledger.settle(taken, *_ended(forward, spent))
+                call.worker.ledger.settle(taken, *_ended(forward, spent, held=taken.call.tokens))
+            elif spent is not None and forward.reached:
+                used = replace(_used(spent), requests=1)
+                call.worker.ledger.note(call.record.app, call.record.user, used)
             # Of a WebSocket nobody knows: the client may still be sending.
             self.request_ended = admission.upload.ended and not forward.tunnelled
             admission.close()
@@ -143,7 +147,14 @@ class Exchange:
         """Charge the call to whom it concerns. Raises Refusal."""
         call, record = self._call, self._call.record
         accounts = admission.accounts
-        reservation = reserve(accounts, admission.terms, admission.upload, admission.spool)
+        reservation = reserve(
+            accounts,
+            admission.terms,
+            admission.upload,
+            admission.spool,
+            admission.app.weights,
+            admission.destination.path,
+        )
         asked = quota.Call(record.request_id, record.app, accounts, record.user, reservation.wanted)
         return await charge(call.worker.ledger, asked, reservation.least)
 
@@ -218,15 +229,21 @@ class Exchange:
         self._call.worker.observer.ended(self._call.record)
 
 
-def _ended(forward: Forward, spent: Spent | None) -> tuple[End, Used | None]:
-    """Return how a call that was charged for ended, and what to add to the figures."""
+def _ended(forward: Forward, spent: Spent | None, *, held: int) -> tuple[End, Used | None]:
+    """Return how a call that was charged for ended, and what to add to the figures.
+
+    `held` is how many tokens were held for it.
+    """
     if not forward.reached:
         return End(returned=True), None
     if spent is None:
         return End(), None
-    used = Used(
-        tokens_in=spent.tokens_in or 0,
-        tokens_out=spent.tokens_out or 0,
-        unknown=int(spent.units is None),
-    )
-    return End(tokens=spent.units), used
+    units = spent.units
+    if units is not None and spent.estimated:
+        units = min(units, held)
+    return End(tokens=units), _used(spent)
+
+
+def _used(spent: Spent) -> Used:
+    unknown = int(spent.units is None)
+    return Used(tokens_in=spent.tokens_in or 0, tokens_out=spent.tokens_out or 0, unknown=unknown)

@@ -12,7 +12,7 @@ A whole answer that nobody can read (audio, another coding than gzip and deflate
 one whose use nobody knows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swproxy.http.framing import ContentLengthBody
 from swproxy.http.meter import InflatingMeter, Meter, make_meter
@@ -28,12 +28,16 @@ _BYTES_A_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a call used; `units` is that as budgets count it. None: nobody knows."""
+    """What a call used; `units` is that as budgets count it. None: nobody knows.
+
+    What is `estimated` a budget is charged with only as far as it was held for the call.
+    """
 
     tokens_in: int | None = None
     tokens_out: int | None = None
     units: int | None = None
     model: str = ""
+    estimated: bool = False
 
 
 class Metering:
@@ -67,7 +71,8 @@ class Metering:
         if self._response is not None and self._response.body.ended:
             return self._of_whole(self._response, usage, model or "")
         events = self._meter.events if self._meter else 0
-        return self._weighed(estimate(usage or Usage(model=model), events, sent, received))
+        guess = estimate(usage or Usage(model=model), events, sent, received)
+        return replace(self._weighed(guess), estimated=True)
 
     def _of_whole(self, response: ResponseHead, usage: Usage | None, model: str) -> Spent:
         if usage is not None:

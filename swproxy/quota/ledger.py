@@ -100,6 +100,9 @@ class Ledger(Protocol):
         `used` adds to the figures of application and user: tokens in and out, or unknown.
         """
 
+    def note(self, app: str, user: str, used: Used) -> None:
+        """Add to the figures what a call used that nothing limits. Never waits, never fails."""
+
     async def revoke(self, revocation: Revocation) -> None:
         """Revoke URLs for everybody who uses the store. Raises LedgerDown."""
 
@@ -138,6 +141,9 @@ class NoLedger:
 
     def settle(self, taken: Taken, end: End, used: Used | None = None) -> None:
         """Do nothing: nothing was taken."""
+
+    def note(self, app: str, user: str, used: Used) -> None:
+        """Do nothing."""
 
     async def revoke(self, revocation: Revocation) -> None:  # noqa: ARG002
         """Raise LedgerDown."""

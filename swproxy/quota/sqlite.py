@@ -211,6 +211,10 @@ class SqliteLedger:
             except Busy:
                 self._settle_soon.set()
 
+    def note(self, app: str, user: str, used: Used) -> None:
+        """Add to the figures what a call used that nothing limits. Never waits, never fails."""
+        self._figures.of(self._clock(), app, user).add(used)
+
     async def revoke(self, revocation: Revocation) -> None:
         """Revoke URLs for everybody who uses the store. Raises LedgerDown."""
         await self._ask(partial(self._keeper.revoke, revocation))

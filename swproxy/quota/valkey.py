@@ -181,6 +181,10 @@ class ValkeyLedger:
         self._ended.append(_Ended(call, taken.holder, end))
         self._wake.set()
 
+    def note(self, app: str, user: str, used: Used) -> None:
+        """Add to the figures what a call used that nothing limits. Never waits, never fails."""
+        self._figures.of(self._now(), app, user).add(used)
+
     async def revoke(self, revocation: Revocation) -> None:
         """Revoke URLs for everybody who uses the store. Raises LedgerDown."""
         await self._turn(revocation)

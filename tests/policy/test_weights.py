@@ -43,6 +43,14 @@ def test_without_weights_a_token_is_a_token(read: int, written: int, cached: int
     assert WEIGHTS.units("claude", read, written, cached) == read + written
 
 
+def test_the_most_is_that_of_the_dearest_model() -> None:
+    assert WEIGHTS.most(100, 10) == 125 + 100
+    assert WEIGHTS.most(1000, 0) == 2000
+    assert Weights().most(3, 4) == 7
+    assert Weights({"small": Weight(0.1, 0.1)}).most(3, 4) == 7
+    assert Weights({"*": Weight(0.1, 0.1)}).most(3, 4) == 1
+
+
 def test_no_unit_is_added_for_the_last_bit_of_a_float() -> None:
     assert Weights({"*": Weight(0.1, 0.2)}).units("m", 3, 0) == 1
     assert Weights({"*": Weight(1.1, 1.1)}).units("m", 10, 0) == 11
