@@ -25,10 +25,9 @@ from swproxy.cli.terminal import is_terminal, print_table
 if TYPE_CHECKING:
     from swproxy.config.config import App, Config
     from swproxy.quota.ledger import Ledger, UsedBy
+    from swproxy.quota.valkey import ValkeyLedger
 
-__all__ = ["limits", "revoke", "usage"]
-
-T = TypeVar("T")
+__all__ = ["check_store", "limits", "revoke", "usage"]
 
 _WATCH_SECONDS = 1.0
 _CLEAR = "\033[H\033[2J"
@@ -176,14 +175,37 @@ def _signature(url: str, app_id: str) -> str:
     return url_name(claims.signature)
 
 
+def check_store(config: Config) -> None:
+    """Ask the server of `store.url`, print what it lacks, and exit with 1 if it can't be asked."""
+    from swproxy.daemon.ledgers import valkey_ledger
+
+    if config.store.url is None:
+        click.echo("store.url names no server: what is limited is counted in a file.")
+        return
+
+    async def do(ledger: ValkeyLedger) -> None:
+        for lack in await ledger.examine():
+            click.echo(f"Warning: {config.store.url}: {lack}.", err=True)
+        click.echo(f"{config.store.url} answers.")
+
+    _use(valkey_ledger(config.store), do)
+
+
 def _ask(config: Config, do: Callable[[Ledger], Awaitable[None]]) -> None:
     """Do something with the store, or say why that can't be."""
+    from swproxy.daemon.ledgers import make_ledger
+
+    _use(make_ledger(config, at_once=True), do)
+
+
+L = TypeVar("L", bound="Ledger")
+
+
+def _use(ledger: L, do: Callable[[L], Awaitable[None]]) -> None:
     import trio
 
-    from swproxy.daemon.ledgers import make_ledger
     from swproxy.quota.ledger import LedgerDown
 
-    ledger = make_ledger(config, at_once=True)
     failure = ""
 
     async def main() -> None:

@@ -18,7 +18,7 @@ import click
 
 from swproxy import __version__
 from swproxy.cli.apps import app
-from swproxy.cli.limits import limits, revoke, usage
+from swproxy.cli.limits import check_store, limits, revoke, usage
 from swproxy.cli.options import (
     VERBATIM,
     add_headers_option,
@@ -241,10 +241,12 @@ def explain(
 )
 @config_option
 @click.option("--offline", is_flag=True, help="Ask no name server where the names in `allow` lead.")
-def check(config: Path, *, offline: bool) -> None:
+@click.option("--connect", is_flag=True, help="Ask the server of store.url as well.")
+def check(config: Path, *, offline: bool, connect: bool) -> None:
     """Check the configuration: every fault at once, with its file, key and reason.
 
-    Exit code 2 tells that there are some. Warnings alone leave it 0.
+    Exit code 2 tells that there are some. Warnings alone leave it 0. With --connect, 1 tells that
+    the store of limits can't be reached.
     """
     from swproxy.cli.resolver import resolve
     from swproxy.config.loader import inspect
@@ -257,6 +259,8 @@ def check(config: Path, *, offline: bool) -> None:
         sys.exit(2)
     listen = ", ".join(map(str, found.config.server.listen)) or "systemd's sockets"
     click.echo(f"{config}: no fault; applications: {len(found.config.apps)}; listens on {listen}")
+    if connect:
+        check_store(found.config)
 
 
 @main.command(

@@ -104,6 +104,7 @@ def _workers(value: object) -> object:
 
 _LogFormats = Literal["auto", "json", "logfmt", "console"]
 _Meters = Literal["", "tokens"]
+_WhenDown = Literal["refuse", "local"]
 _Leavings = Literal["cancel", "drain"]
 
 
@@ -219,6 +220,7 @@ PublicUrl = Annotated[str, _text(_public_url)]
 FilePath = Annotated[Path | None, PlainValidator(_path)]
 LogFormat = Annotated[_LogFormats, _word(_LogFormats)]
 Meter = Annotated[_Meters, _word(_Meters)]
+WhenDown = Annotated[_WhenDown, _word(_WhenDown)]
 OnLeave = Annotated[_Leavings, _word(_Leavings)]
 Networks = Annotated[tuple[Annotated[Network, _text(_network)], ...], _list()]
 Origins = Annotated[tuple[Annotated[str, _text(parse_origin)], ...], _list()]

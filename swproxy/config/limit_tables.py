@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, ValidationInfo, field_validator
 
 from swproxy.config.faults import kind
-from swproxy.config.fields import FilePath
+from swproxy.config.fields import FilePath, WhenDown
 from swproxy.config.section import Section
+from swproxy.config.store_address import StoreAddress, parse_store_url
 from swproxy.policy.allowances import (
     Allowance,
     Pace,
@@ -36,6 +37,14 @@ def _tokens(value: object) -> TokenBudget | None:
     if not isinstance(value, str):
         raise ValueError(f"expects text, got {kind(value)}")
     return parse_token_budget(value) if value else None
+
+
+def _store_url(value: object) -> StoreAddress | None:
+    if value is None or isinstance(value, StoreAddress):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expects text, got {kind(value)}")
+    return parse_store_url(value) if value else None
 
 
 class UserLimits(Section):
@@ -92,6 +101,45 @@ class Store(Section):
         " beside this file.",
     )
 
+    url: Annotated[StoreAddress | None, PlainValidator(_store_url)] = Field(
+        default=None,
+        description="A Redis or Valkey server in place of the file, shared by many nodes:"
+        ' "redis://host:6379/0", rediss:// for TLS, valkey:// and valkeys:// alike, or'
+        ' "unix:///run/valkey/valkey.sock". Several host:port, joined by commas, are a primary and'
+        " its replicas, or nodes of a cluster. Needs swproxy[valkey]. Empty: the file.",
+    )
+    username: str = Field(
+        default="", description="As which user of the server's ACL. Empty: its default user."
+    )
+    password: str = Field(
+        default="", repr=False, description="The password, best by reference. Empty: none is asked."
+    )
+    ca_file: FilePath = Field(
+        default=None,
+        description="Certificates (PEM) to believe a server on rediss:// by. Empty: those of the"
+        " system.",
+    )
+    when_down: WhenDown = Field(
+        default="refuse",
+        description='What becomes of limited calls when the server can\'t be asked: "refuse"'
+        ' answers 503, "local" has this machine count rates and places by itself. One-time'
+        " URLs and budgets of tokens are refused either way.",
+    )
+
+    @field_validator("username", "password", "when_down")
+    @classmethod
+    def _of_a_server(cls, value: str, info: ValidationInfo) -> str:
+        if value and value != "refuse" and info.data.get("url") is None:
+            raise ValueError("is about a server, and store.url names none")
+        return value
+
+    @field_validator("password")
+    @classmethod
+    def _password(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("username") and not value:
+            raise ValueError("has to be there, since store.username is")
+        return value
+
     def placed(self, directory: Path, environ: Mapping[str, str]) -> Store:
         """Return the table with what is left out filled in; `directory` is the configuration's."""
         path = self.path or _within(environ.get("RUNTIME_DIRECTORY"), directory / "ledger")
@@ -100,7 +148,7 @@ class Store(Section):
             if environ.get("STATE_DIRECTORY")
             else directory / "ledger" / "snapshot.sqlite"
         )
-        return Store(path=path, snapshot=snapshot)
+        return self.model_copy(update={"path": path, "snapshot": snapshot})
 
 
 def _within(directories: str | None, other: Path) -> Path:

@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
@@ -120,6 +121,9 @@ def _inspect(path: Path, environ: Mapping[str, str], *, to_sign: bool) -> Inspec
     none = not sources and not assembly.faults
     config = assembly.config(root, sources)
     config = replace(config, store=config.store.placed(path.absolute().parent, environ))
+    if config.store.url is not None and find_spec("hiredis") is None:
+        reason = "needs what swproxy does not install by itself: pip install 'swproxy[valkey]'"
+        assembly.faults.append(Fault(path, "store.url", reason))
     if none:
         reason = "there is none: add one with `swproxy app add`"
         assembly.warnings.append(Fault(path, "apps", reason))

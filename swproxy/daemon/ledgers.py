@@ -1,16 +1,23 @@
 """The ledger that a worker uses, and what the daemon wants to know of it."""
 
+import ssl
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from swproxy.config.config import Config
+from swproxy.config.limit_tables import Store
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import Metrics
+from swproxy.quota.fallback import FallbackLedger
 from swproxy.quota.ledger import Ledger, NoLedger
 from swproxy.quota.livefile import Place
 from swproxy.quota.revocations import Revocations
 from swproxy.quota.sqlite import Observer, SqliteLedger
 
-__all__ = ["LedgerWatch", "make_ledger"]
+if TYPE_CHECKING:
+    from swproxy.quota.valkey import ValkeyLedger
+
+__all__ = ["LedgerWatch", "make_ledger", "valkey_ledger"]
 
 _GOOD = ("ledger-up", "snapshot-written")
 
@@ -49,7 +56,25 @@ def make_ledger(
     Its file is opened `at_once`, or when there is something to count.
     """
     store = config.store
+    at_once = at_once or any(app.counts for app in config.apps.values())
+    if store.url is not None:
+        shared = valkey_ledger(store, observer)
+        if store.when_down == "refuse" or store.path is None:
+            return shared
+        # What is counted meanwhile is of no use later: a snapshot of it would only mislead.
+        return FallbackLedger(shared, SqliteLedger(Place(store.path, None), observer))
     if store.path is None:
         return NoLedger()
-    at_once = at_once or any(app.counts for app in config.apps.values())
     return SqliteLedger(Place(store.path, store.snapshot), observer, at_once=at_once)
+
+
+def valkey_ledger(store: Store, observer: Observer | None = None) -> "ValkeyLedger":
+    """Return the ledger on the server that `store` names. Raises OSError for its ca_file."""
+    # hiredis is there for those who want it: swproxy[valkey].
+    from swproxy.quota.valkey import Login, ValkeyLedger  # noqa: PLC0415
+
+    assert store.url is not None
+    tls = None
+    if store.url.tls:
+        tls = ssl.create_default_context(cafile=store.ca_file)
+    return ValkeyLedger(store.url, Login(store.username, store.password), tls, observer)

@@ -223,6 +223,26 @@ class ValkeyLedger:
                 found[key] = state
         return found
 
+    async def examine(self) -> list[str]:
+        """Return what the store lacks for keeping what is counted. Raises LedgerDown."""
+        answers = await self._ask_all([("INFO", part) for part in ("memory", "persistence")])
+        said = dict(
+            line.split(":", 1) for line in b"".join(answers).decode().split("\r\n") if ":" in line
+        )
+        lacks = []
+        policy = said.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            lacks.append(
+                f"its maxmemory-policy is {policy}, which may forget what was counted: noeviction"
+                " refuses calls instead"
+            )
+        if said.get("aof_enabled") != "1":
+            lacks.append(
+                "it keeps no append-only file (appendonly yes): a restart may bring old counts"
+                " back, or none, and then one-time URLs from before are refused"
+            )
+        return lacks
+
     # Deciding
 
     async def _decide(self, call: Call) -> Taken | Refused:
@@ -256,6 +276,8 @@ class ValkeyLedger:
         """Take note of a decision that could not be had."""
         self._failures += 1
         self._judge(link, error)
+        if link.why:
+            self._wake.set()
         if self._failures >= _MOST_FAILURES and link.why != _MOVED:
             self._go_down(str(error))
 

@@ -26,6 +26,7 @@ log_format = "json"
 {limits}
 [upstream]
 private_networks = ["127.0.0.0/8"]
+{store}
 """
 
 _APP = """
@@ -35,10 +36,12 @@ headers = {{ Authorization = "Bearer {key}" }}
 """
 
 
-def write_app(work: Path, *, key: str = API_KEY, allow: str = "*", app: str = APP_ID) -> None:
-    """Write an application's file into the configuration in `work`."""
+def write_app(
+    work: Path, *, key: str = API_KEY, allow: str = "*", app: str = APP_ID, more: str = ""
+) -> None:
+    """Write an application's file into the configuration in `work`; `more` are lines for it."""
     file = work / "apps" / f"{app}.toml"
-    file.write_text(_APP.format(secret=SECRET, key=key, allow=allow))
+    file.write_text(_APP.format(secret=SECRET, key=key, allow=allow) + more)
     file.chmod(0o600)
 
 
@@ -121,14 +124,19 @@ async def daemon(
     server: str = "",
     limits: str = "",
     allow: str = "*",
+    store: str = "",
+    app: str = "",
     log: int | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Daemon]:
-    """Run the daemon with one application; `server` and `limits` are lines for those sections."""
+    """Run the daemon with one application, and `app` in its table.
+
+    `server` and `limits` are lines for those sections, `store` are sections.
+    """
     (work / "apps").mkdir(parents=True)
     config = work / "swproxy.toml"
-    config.write_text(_CONFIG.format(server=server, limits=limits))
-    write_app(work, allow=allow)
+    config.write_text(_CONFIG.format(server=server, limits=limits, store=store))
+    write_app(work, allow=allow, more=app)
     with (work / "log").open("wb") as file:
         process = await trio.lowlevel.open_process(
             [sys.executable, "-m", "swproxy", "serve", "--config", str(config)],
