@@ -246,7 +246,8 @@ class ValkeyLedger:
     # Deciding
 
     async def _decide(self, call: Call) -> Taken | Refused:
-        if self._link is None or self._why:
+        link = self._link
+        if link is None or self._why:
             raise LedgerDown(self._why or "the store is not connected")
         self._change_holder_if_late()
         holder = self._holder
@@ -256,18 +257,18 @@ class ValkeyLedger:
         known = False
         try:
             with trio.move_on_after(self._seconds):
-                answer = await self._run_script("admit", keys, said, self._link)
+                answer = await self._run_script("admit", keys, said, link)
                 known = True
         except (LinkBroken, ServerError) as error:
             known = isinstance(error, ServerError)
-            self._fail_once(self._link, error)
+            self._fail_once(link, error)
             raise LedgerDown(str(error)) from error
         finally:
             if not known:
                 due = trio.current_time() + 2 * _LATE / MICROS
                 self._ended.append(_Ended(call, holder, End(returned=True), due))
         if not known:
-            self._fail_once(self._link, LinkBroken("the store did not answer in time"))
+            self._fail_once(link, LinkBroken("the store did not answer in time"))
             raise LedgerDown("the store did not answer in time")
         self._failures = 0
         return script.outcome(call, holder, answer)
