@@ -8,7 +8,6 @@ had read before and what it writes differ, so a model may have a weight for each
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 __all__ = ["Weight", "Weights"]
 
@@ -40,7 +39,8 @@ class Weights:
     by_model: Mapping[str, Weight] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "by_model", MappingProxyType(dict(self.by_model)))
+        # A table of our own, and one that can be sent to a worker: a read-only view can't.
+        object.__setattr__(self, "by_model", dict(self.by_model))
 
     def of(self, model: str | None) -> Weight:
         """Return the weight of a model; None for one whose name nobody knows."""

@@ -49,11 +49,17 @@ def test_an_application_as_it_is_read_from_a_file_can_be_sent() -> None:
         "headers": {"Authorization": "Bearer key"},
         "cors": {"allow_origins": ["https://page.example"]},
         "headers_from_page": ["x-beta"],
+        "websocket_urls_only": True,
+        "meter": "tokens",
+        "weights": {"one": 2, "two-*": {"input": 1, "output": 4}},
+        "on_leave": "drain",
+        "heartbeat_seconds": 15,
         "terms": {"seconds": 60, "body.model": ["one", "two"]},
-        "plans": {"trial": {"seconds": 10}},
+        "limits": {"concurrent": 9, "user": {"requests": "5/minute", "tokens": "100/day"}},
+        "plans": {"trial": {"seconds": 10, "requests": "1/second"}},
         "require": ["user"],
     }
-    assert set(table) <= set(AppTable.model_fields)
+    assert set(table) == set(AppTable.model_fields)
     app = AppTable.model_validate(table).app("a", CorsPolicy(("*",), 60))
     orders = replace(ORDERS, config=Config(apps={"a": app}))
     assert Decoder().feed(pack(orders)) == [orders]
