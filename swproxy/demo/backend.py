@@ -6,6 +6,7 @@ and stands in for the web server that lets page and swproxy share a port.
 
 import json
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -110,9 +111,12 @@ class Backend:
 
 
 def _chat_terms(user: str) -> dict[str, object]:
-    """Return what a call may be: this user's, to this model, so long; the prompt is the page's."""
+    """Return what a call may be: this user's, once, to this model, so long, of any prompt."""
     return {
         "user": user,
+        "uses": 1,
+        # Two URLs that say the same in the same second would be the same, and used together.
+        "tag.call": secrets.token_hex(4),
         "seconds": EXPIRY_SECONDS,
         "body.model": MODEL_NAME,
         "body.max_completion_tokens": f"1..{MOST_TOKENS}",

@@ -15,17 +15,20 @@ import os
 import secrets
 import signal
 import socket
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import click
 import trio
 
-from swproxy.config.config import App, Config, Limits, Server, Upstream
+from swproxy.config.config import App, Config, Limits, Server, Store, Upstream
 from swproxy.daemon.serve import serve
 from swproxy.demo.backend import Backend, swproxy_url_for
 from swproxy.demo.model import CA_FILE, Model
+from swproxy.policy.allowances import Allowance, parse_pace
 from swproxy.policy.cors import CorsPolicy
 from swproxy.policy.destination import Pattern
 
@@ -34,6 +37,7 @@ __all__ = ["Running", "main", "run"]
 APP_ID = "demo"
 LOOPBACK = "127.0.0.1"
 TOKEN_SECONDS = 0.03  # a little over 30 tokens a second: the pace of a large hosted model
+USER_PACE = "12/minute burst 6"  # quick to come to, and quick to be over
 Pace = Callable[[], Awaitable[object]]
 
 
@@ -122,30 +126,31 @@ async def _serve(
     api_key = f"sk-demo-{secrets.token_hex(24)}"
     signing_secret = secrets.token_hex(32)
     page_port = _port_of(pages)
-    async with trio.open_nursery() as nursery:
-        models = await trio.open_tcp_listeners(0, host=LOOPBACK)
-        model_url = f"https://{LOOPBACK}:{_port_of(models)}"
-        model = Model(api_key, pace=pace, report=report)
-        await nursery.start(model.serve, models)
+    with tempfile.TemporaryDirectory(prefix="swproxy-demo-") as store:
+        async with trio.open_nursery() as nursery:
+            models = await trio.open_tcp_listeners(0, host=LOOPBACK)
+            model_url = f"https://{LOOPBACK}:{_port_of(models)}"
+            model = Model(api_key, pace=pace, report=report)
+            await nursery.start(model.serve, models)
 
-        config = _config(signing_secret, api_key, model_url)
-        [(_, swproxy_port)] = await nursery.start(partial(serve, config))
+            config = _config(signing_secret, api_key, model_url, Path(store) / "ledger.sqlite")
+            [(_, swproxy_port)] = await nursery.start(partial(serve, config))
 
-        backend = Backend(
-            APP_ID,
-            signing_secret,
-            model_url,
-            swproxy=partial(trio.open_tcp_stream, LOOPBACK, swproxy_port),
-        )
-        await nursery.start(backend.serve, pages)
-        authority = _authority(host, page_port)
-        swproxy_url = swproxy_url_for(authority) or ""
-        task_status.started(
-            Running(f"http://{authority}", swproxy_url, model_url, api_key, signing_secret)
-        )
+            backend = Backend(
+                APP_ID,
+                signing_secret,
+                model_url,
+                swproxy=partial(trio.open_tcp_stream, LOOPBACK, swproxy_port),
+            )
+            await nursery.start(backend.serve, pages)
+            authority = _authority(host, page_port)
+            swproxy_url = swproxy_url_for(authority) or ""
+            task_status.started(
+                Running(f"http://{authority}", swproxy_url, model_url, api_key, signing_secret)
+            )
 
 
-def _config(signing_secret: str, api_key: str, model_url: str) -> Config:
+def _config(signing_secret: str, api_key: str, model_url: str, store: Path) -> Config:
     """Return what `swproxy serve` would read from swproxy.toml and apps/demo.toml."""
     # The page may have been opened by any name that leads here; what counts is who signed.
     cors = CorsPolicy(("*",))
@@ -155,6 +160,7 @@ def _config(signing_secret: str, api_key: str, model_url: str) -> Config:
         allow=(Pattern.parse(f"{model_url}/v1/*"),),
         headers=((b"Authorization", f"Bearer {api_key}".encode()),),
         cors=cors,
+        user_limits=Allowance(requests=parse_pace(USER_PACE)),
     )
     return Config(
         server=Server.model_validate({"listen": [f"{LOOPBACK}:0"], "log_format": "console"}),
@@ -166,6 +172,7 @@ def _config(signing_secret: str, api_key: str, model_url: str) -> Config:
         ),
         cors=cors,
         apps={APP_ID: app},
+        store=Store(path=store),
     )
 
 

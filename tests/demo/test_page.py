@@ -137,8 +137,11 @@ async def test_the_page_says_in_plain_words_what_its_url_allows(
     shown = await page.evaluate(
         "[...document.querySelectorAll('#terms li')].map((e) => e.textContent)"
     )
+    told = next(each for each in shown if each.startswith("told from others by "))
+    shown.remove(told)
     assert shown == [
         "for grace, and nobody else",
+        "works once",
         "a call lasts 60 seconds at most",
         "asks stand-in-1",
         "for 300 tokens at most",
@@ -223,3 +226,39 @@ async def test_an_example_prompt_asks_at_once_and_fits_a_phone(
     await says(page, "complete")
     assert await page.text("#answer") == compose("haiku", ())
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+async def test_a_url_works_once(start: Start, browser: Browser) -> None:
+    page = await browser.open((await start(trio.lowlevel.checkpoint)).page_url)
+    await page.click("#go")
+    await says(page, "complete")
+    assert "works once" in await page.text("#terms")
+    signature = await page.text("#signed div:last-child dd")
+    await page.click("#again")
+    await page.click("#go")
+    await says(page, "failed")
+    assert await page.text("#problem-code") == "403 already-used"
+    assert await page.text("#problem-detail") == "The URL may begin one call, and has."
+    assert await page.text("#signed div:last-child dd") == signature
+    assert not await page.evaluate("document.querySelector('#problem-wait').checkVisibility()")
+    await page.click("#again")
+    await page.click("#go")
+    await says(page, "complete")
+
+
+async def test_who_asks_too_often_is_told_when_to_ask_again(start: Start, browser: Browser) -> None:
+    page = await browser.open((await start(trio.lowlevel.checkpoint)).page_url)
+    for _ in range(6):
+        await page.click("#go")
+        await page.until("document.querySelector('#stop').disabled")
+    assert await page.text("#state") == "complete"
+    await page.click("#go")
+    await says(page, "failed")
+    assert await page.text("#problem-code") == "429 rate-limited"
+    assert "'ada' may make 12 requests a minute" in await page.text("#problem-detail")
+    assert (await page.text("#problem-wait")).startswith("again in ")
+    await page.until(
+        "document.querySelector('#problem-wait').textContent === 'now it would be taken'"
+    )
+    await page.click("#go")
+    await says(page, "complete")

@@ -4,6 +4,8 @@ const $ = (id) => document.getElementById(id);
 const starters = [$("go"), $("talk")];
 let starter = $("go");
 let abort = null;
+let last = null;
+let waiting = 0;
 
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -38,6 +40,7 @@ async function ask(how, where) {
 }
 
 async function signedUrl(where, signal) {
+  if ($("again").checked && last) return last;
   const response = await fetch(where, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -49,6 +52,7 @@ async function signedUrl(where, signal) {
   const tampered = $("tamper").checked;
   if (tampered) url.searchParams.set("X-Sw-Expires", "86400");
   showSignedUrl(url, tampered ? "X-Sw-Expires" : null);
+  last = url;
   return url;
 }
 
@@ -154,9 +158,9 @@ async function* events(body, onFirstByte) {
 }
 
 class Problem extends Error {
-  constructor(title, detail, code = "") {
+  constructor(title, detail, code = "", wait = 0) {
     super(detail);
-    Object.assign(this, { title, detail, code });
+    Object.assign(this, { title, detail, code, wait });
   }
 }
 
@@ -165,7 +169,8 @@ async function problemOf(response) {
   const said = await response.json().catch(() => ({}));
   const title = said.title ?? "The request failed";
   const code = said.code ?? said.error?.code;
-  return new Problem(title, said.detail ?? said.error?.message ?? "", [response.status, code].filter(Boolean).join(" "));
+  const wait = Number(response.headers.get("Retry-After"));
+  return new Problem(title, said.detail ?? said.error?.message ?? "", [response.status, code].filter(Boolean).join(" "), wait);
 }
 
 function showProblem(error) {
@@ -174,6 +179,23 @@ function showProblem(error) {
   $("problem-detail").textContent = problem.detail;
   $("problem-code").textContent = problem.code;
   $("problem").hidden = false;
+  countDown(problem.wait ?? 0);
+}
+
+// Retry-After says in how many seconds the same call is taken.
+function countDown(seconds) {
+  clearInterval(waiting);
+  const until = performance.now() + 1000 * seconds;
+  const tell = () => {
+    const left = Math.ceil((until - performance.now()) / 1000);
+    $("problem-wait").textContent = left > 0 ? `again in ${left} s` : "now it would be taken";
+    if (left <= 0) clearInterval(waiting);
+  };
+  $("problem-wait").hidden = !seconds;
+  if (seconds) {
+    tell();
+    waiting = setInterval(tell, 250);
+  }
 }
 
 // The terms stand in the fragment of the destination: pairs joined by &, percent-encoded.
@@ -186,6 +208,8 @@ function termsOf(url) {
 }
 
 const words = {
+  "uses": (value) => (value === "1" ? "works once" : `works ${value} times`),
+  "tag.call": (value) => `told from others by ${value}`,
   "user": (value) => `for ${value}, and nobody else`,
   "seconds": (value) => `a call lasts ${value} seconds at most`,
   "websocket": () => "for a WebSocket only",
@@ -233,6 +257,7 @@ function begin() {
   $("answer").replaceChildren();
   $("answer").setAttribute("aria-busy", "true");
   $("problem").hidden = true;
+  clearInterval(waiting);
   for (const id of ["first-byte", "total", "tokens"]) figure(id, "–");
   press(true);
 }
