@@ -62,6 +62,10 @@ class FallbackLedger:
         else:
             self._shared.settle(taken, end, used)
 
+    def note(self, app: str, user: str, used: Used) -> None:
+        """Tell the shared one."""
+        self._shared.note(app, user, used)
+
     async def revoke(self, revocation: Revocation) -> None:
         """Revoke for everybody. Raises LedgerDown."""
         await self._shared.revoke(revocation)
