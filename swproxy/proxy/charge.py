@@ -20,6 +20,7 @@ from typing import Final
 from swproxy.config.config import App
 from swproxy.policy.allowances import Allowance
 from swproxy.policy.applied_terms import AppliedTerms
+from swproxy.policy.asked_tokens import asked_tokens
 from swproxy.policy.field_names import Header
 from swproxy.policy.weights import Weights
 from swproxy.proxy.body import Upload
@@ -48,12 +49,6 @@ __all__ = [
 _GUESS_TOKENS: Final = 4096
 _BYTES_A_TOKEN: Final = 4
 _SCANNED_BYTES: Final = 65536
-
-_MOST_TOKENS: Final = re.compile(
-    rb'"(?:max_completion_tokens|max_output_tokens|max_tokens|maxOutputTokens)"\s*:\s*([0-9]{1,9})'
-)
-"""What the APIs call the most that a model may write: OpenAI's old and new names, Anthropic's, and
-Gemini's. The largest wins, wherever it stands: who hides the true one holds more, not less."""
 
 _MODELS: Final = re.compile(rb'"model"\s*:\s*"([!-~]{1,128}?)"')
 _MODEL_OF_PATH: Final = re.compile(r"/models/([^/:]+)")
@@ -170,11 +165,12 @@ def reserve(
     if not budgets:
         return Reservation(0, 0)
     begin = upload.whole if spool is None or upload.whole else next(spool.pieces(), b"")
-    begin = (begin or b"")[:_SCANNED_BYTES]
-    said = _MOST_TOKENS.findall(begin)
+    begin = begin or b""
+    said = asked_tokens(begin, whole=len(begin) == upload.length)
+    begin = begin[:_SCANNED_BYTES]
     read = (upload.length or 0) // _BYTES_A_TOKEN
-    if said:
-        asked = _weighed(weights, begin, path, read, max(map(int, said)))
+    if said is not None:
+        asked = _weighed(weights, begin, path, read, said)
         return Reservation(asked, asked)
     own = terms.tokens if terms is not None else None
     wanted = _weighed(weights, begin, path, 0, _GUESS_TOKENS) if own is None else own

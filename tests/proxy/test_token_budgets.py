@@ -183,6 +183,8 @@ async def test_what_is_held_is_weighed_too(tmp_path: Path) -> None:
         (b'{"maxOutputTokens":100}', "/v1beta/models/cheap:generateContent", 5 + 100),
         (b'{"maxOutputTokens":100}', "/v1beta/models/dear:generateContent", 10 * (5 + 100)),
         (b'{"model":"dear"}', "/", 10 * 4096),
+        (b'{"model":"cheap","max_token\\u0073":800,"x":{"max_tokens":1}}', "/", 10 * (15 + 800)),
+        (b'{"model":"cheap","x":{"max_tokens":1}}', "/", 4096),
         (b"", "/", 10 * 4096),
     ],
 )
