@@ -161,13 +161,16 @@ def let_in(on: Stage) -> None:
     """Configure what differs from the reader's machine: the API is on loopback, the port free."""
     config = on.directory / "swproxy.toml"
     text = config.read_text()
-    for default, value in (
-        ("#listen = ", f'listen = ["127.0.0.1:{on.swproxy_port}"] #'),
-        ("#ca_file = ", f'ca_file = "{CA_FILE}" #'),
-        ("#private_networks = ", 'private_networks = ["127.0.0.0/8"] #'),
+    for section, key, value in (
+        ("server", "listen", f'["127.0.0.1:{on.swproxy_port}"]'),
+        ("upstream", "ca_file", f'"{CA_FILE}"'),
+        ("upstream", "private_networks", '["127.0.0.0/8"]'),
     ):
-        assert text.count(f"\n{default}") == 1
-        text = text.replace(f"\n{default}", f"\n{value}")
+        before, header, rest = text.partition(f"\n[{section}]\n")
+        own, bracket, others = rest.partition("\n[")
+        assert own.count(f"\n#{key} = ") == 1
+        own = own.replace(f"\n#{key} = ", f"\n{key} = {value} #")
+        text = f"{before}{header}{own}{bracket}{others}"
     config.write_text(text)
     for app in (on.directory / "apps").iterdir():
         app.write_text(on.put_in(app.read_text()))
