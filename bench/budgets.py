@@ -281,6 +281,17 @@ BUDGETS: tuple[Budget, ...] = (
         _figure("sign", "swproxy", "us_per_call", case="judge a 2 KB chat request, six terms"),
         _constant(25),
     ),
+    *(
+        Budget(
+            9,
+            "judge",
+            f"a large body that is judged keeps the loop: {case}",
+            "ms",
+            _figure("judge", "swproxy", "longest_hold_ms", body=case),
+            _constant(5),
+        )
+        for case in ("a long talk, 1 MB", "lists", "numbers", "too many texts, 1 MB")
+    ),
     Budget(
         10,
         "limits",

@@ -11,6 +11,7 @@ from bench.scenarios import (
     bulk,
     idle,
     imports,
+    judge,
     limits,
     meter,
     refused,
@@ -78,6 +79,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         _scenario(meter),
         _scenario(refused),
         _scenario(sign),
+        _scenario(judge),
         _scenario(imports),
         _scenario(limits),
     )

@@ -81,7 +81,7 @@ async def admit(call: Call) -> Admission:
     if terms is not None and terms.checks_body:
         if not body.ended:
             return await _hold(request, body, payload)
-        await judge(call.worker, terms, payload)
+        await judge(call.worker.judges, terms, payload)
     upload = Upload(whole=payload) if body.ended else Upload(body=body, begun=payload)
     return request.admission(app, terms, upload)
 
@@ -103,7 +103,9 @@ async def _hold(request: "_Request", body: RequestBody, begun: bytes) -> Admissi
         if terms is not None:
             terms.check_length(spool.length, ended=True)
             if terms.checks_body:
-                await judge_spool(call.worker, terms, spool, call.config.limits.checked_body_bytes)
+                await judge_spool(
+                    call.worker.judges, terms, spool, call.config.limits.checked_body_bytes
+                )
     except BaseException:
         spool.close()
         raise

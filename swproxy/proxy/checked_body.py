@@ -16,7 +16,6 @@ import trio
 
 from swproxy.policy.applied_terms import AppliedTerms
 from swproxy.proxy.spool import Spool
-from swproxy.proxy.worker import Worker
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["judge", "judge_spool"]
@@ -27,20 +26,25 @@ _IN_PLACE_BYTES = 16384
 _SWITCH_SECONDS = 0.0005
 
 
-async def judge(worker: Worker, terms: AppliedTerms, data: bytes) -> None:
-    """Judge a body that is at hand; raises Refusal."""
+async def judge(judges: trio.CapacityLimiter, terms: AppliedTerms, data: bytes) -> None:
+    """Judge a body that is at hand, in one of the threads of `judges` if it is long.
+
+    Raises Refusal.
+    """
     if len(data) <= _IN_PLACE_BYTES:
         terms.check_body(data)
     else:
-        await trio.to_thread.run_sync(_judge_aside, terms, data, limiter=worker.judges)
+        await trio.to_thread.run_sync(_judge_aside, terms, data, limiter=judges)
 
 
-async def judge_spool(worker: Worker, terms: AppliedTerms, spool: Spool, limit: int) -> None:
+async def judge_spool(
+    judges: trio.CapacityLimiter, terms: AppliedTerms, spool: Spool, limit: int
+) -> None:
     """Judge a body that has been kept, of `limit` bytes at most; raises Refusal."""
     if spool.length > limit:
         detail = f"The request body is larger than the {limit} bytes that terms can be about."
         raise Refusal("body-too-large", detail)
-    await judge(worker, terms, b"".join(spool.pieces()))
+    await judge(judges, terms, b"".join(spool.pieces()))
 
 
 def _judge_aside(terms: AppliedTerms, data: bytes) -> None:
