@@ -28,7 +28,7 @@ from swproxy.proxy.spool import Spool
 from swproxy.quota import accounts as quota
 from swproxy.quota.accounts import Account, Refused, Taken, account_key
 from swproxy.quota.checks import Budget, Check, Places, Rate, Uses
-from swproxy.quota.ledger import Ledger, LedgerDown
+from swproxy.quota.ledger import Ledger, LedgerDown, Used
 from swproxy.quota.revocations import Revocations
 from swproxy.quota.windows import MICROS, Period
 from swproxy.sw1.claims import Claims
@@ -208,6 +208,8 @@ async def charge(ledger: Ledger, call: quota.Call, least: int) -> Taken:
         budget = isinstance(outcome.check, Budget) and least <= outcome.left < call.tokens
         if not budget or tries == _TRIES:
             raise _refusal(outcome, call)
+        # What did not fit a guess is no refusal that anybody has to see.
+        ledger.note(call.app, call.user, Used(refused=-1))
         call = quota.Call(call.id, call.app, call.accounts, call.user, outcome.left)
 
 

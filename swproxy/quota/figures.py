@@ -7,6 +7,8 @@ what it gathered since the last time, a second's worth.
 from collections.abc import Iterator
 from datetime import date, timedelta
 
+from swproxy.quota.accounts import Call
+from swproxy.quota.checks import End
 from swproxy.quota.ledger import Used
 from swproxy.quota.windows import MICROS
 
@@ -36,18 +38,29 @@ class Figures:
             found = self.sums[key] = Used()
         return found
 
-    def began(self, now: int, app: str, user: str) -> None:
-        """Count a call that was taken."""
-        self.of(now, app, user).requests += 1
-        self.streams[app, user] = self.streams.get((app, user), 0) + 1
-
-    def ended(self, app: str, user: str) -> None:
-        """Count a call that is over."""
-        remaining = self.streams[app, user] - 1
-        if remaining:
-            self.streams[app, user] = remaining
+    def decided(self, now: int, call: Call, *, taken: bool) -> None:
+        """Count a decision."""
+        sums = self.of(now, call.app, call.user)
+        if taken:
+            sums.requests += 1
+            key = (call.app, call.user)
+            self.streams[key] = self.streams.get(key, 0) + 1
         else:
-            del self.streams[app, user]
+            sums.refused += 1
+
+    def ended(self, now: int, call: Call, end: End, used: Used | None) -> None:
+        """Count a call that is over; `used` is what it adds."""
+        key = (call.app, call.user)
+        remaining = self.streams[key] - 1
+        if remaining:
+            self.streams[key] = remaining
+        else:
+            del self.streams[key]
+        sums = self.of(now, *key)
+        if used is not None:
+            sums.add(used)
+        if end.returned:
+            sums.requests -= 1
 
     def detach(self) -> "Figures":
         """Return the sums so far, for somebody to write, and begin them anew."""

@@ -34,6 +34,7 @@ from swproxy.quota.livefile import (
     is_corruption,
     make_directories,
     move_aside,
+    open_lock,
     remove_leftovers,
     write_snapshot,
 )
@@ -53,7 +54,7 @@ _KEPT_DAYS = 400
 _BATCH = 100
 """Rows written at a time: others want to write too."""
 
-_PATIENCE_SECONDS = 0.5
+_PATIENCE_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ class Keeper:
         self._reader: sqlite3.Connection | None = None
         self._lock = -1
         self._serial = -1
+        self._holder = ""
         self._streams: Mapping[tuple[str, str], int] = {}
         self._kept = self._saved = -1
         self._snapshot_due = self._sweep_due = 0
@@ -201,6 +203,9 @@ class Keeper:
                     batch,
                 )
         streams = figures.streams
+        if holder != self._holder:
+            # Under another name nothing has been written yet; the old one's is soon forgotten.
+            self._holder, self._streams = holder, {}
         changed = [
             (holder, app, user, streams.get((app, user), 0))
             for app, user in streams.keys() | self._streams.keys()
@@ -224,8 +229,7 @@ class Keeper:
     def _elected(self) -> bool:
         """Tell whether this keeper does what is done once for all; try to become the one."""
         if self._lock < 0:
-            path = self._place.live.with_name(self._place.live.name + ".keeper")
-            self._lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._lock = open_lock(self._place, "keeper")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

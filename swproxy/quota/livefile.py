@@ -44,6 +44,7 @@ __all__ = [
     "is_corruption",
     "make_directories",
     "move_aside",
+    "open_lock",
     "remove_leftovers",
     "write_snapshot",
 ]
@@ -376,13 +377,23 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _locked(place: Place) -> Iterator[None]:
-    """Keep everybody else from opening or changing the file. Raises LedgerDown if it takes long."""
-    path = place.live.with_name(place.live.name + ".lock")
+def open_lock(place: Place, name: str) -> int:
+    """Return a descriptor of a file that is there to be locked."""
+    path = place.live.with_name(f"{place.live.name}.{name}")
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         _give_to_owner(path.parent, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@contextlib.contextmanager
+def _locked(place: Place) -> Iterator[None]:
+    """Keep everybody else from opening or changing the file. Raises LedgerDown if it takes long."""
+    descriptor = open_lock(place, "lock")
+    try:
         end = time.monotonic() + _OPEN_SECONDS
         while True:
             try:
@@ -390,7 +401,7 @@ def _locked(place: Place) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise LedgerDown(f"{path} is held by another process") from None
+                    raise LedgerDown(f"{place.live}.lock is held by another process") from None
                 time.sleep(0.01)
         yield
     finally:

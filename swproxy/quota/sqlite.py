@@ -185,12 +185,9 @@ class SqliteLedger:
             self._observer.failed()
             raise
         self._observer.decided(time.perf_counter() - begun)
-        now = self._clock()
+        self._figures.decided(self._clock(), call, taken=isinstance(outcome, Taken))
         if isinstance(outcome, Taken):
             self._taken[call.id] = outcome
-            self._figures.began(now, call.app, call.user)
-        else:
-            self._figures.of(now, call.app, call.user).refused += 1
         return outcome
 
     def settle(self, taken: Taken, end: End, used: Used | None = None) -> None:
@@ -198,12 +195,7 @@ class SqliteLedger:
         call = taken.call
         if self._taken.pop(call.id, None) is None:
             return
-        self._figures.ended(call.app, call.user)
-        sums = self._figures.of(self._clock(), call.app, call.user)
-        if used is not None:
-            sums.add(used)
-        if end.returned:
-            sums.requests -= 1
+        self._figures.ended(self._clock(), call, end, used)
         if end.returned or any(check.holds for each in call.accounts for check in each.checks):
             self._late.append((taken, end))
             try:

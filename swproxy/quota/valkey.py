@@ -159,12 +159,9 @@ class ValkeyLedger:
             self._observer.failed()
             raise
         self._observer.decided(time.perf_counter() - begun)
-        now = self._now()
+        self._figures.decided(self._now(), call, taken=isinstance(outcome, Taken))
         if isinstance(outcome, Taken):
             self._taken[call.id] = outcome
-            self._figures.began(now, call.app, call.user)
-        else:
-            self._figures.of(now, call.app, call.user).refused += 1
         return outcome
 
     def settle(self, taken: Taken, end: End, used: Used | None = None) -> None:
@@ -172,12 +169,7 @@ class ValkeyLedger:
         call = taken.call
         if self._taken.pop(call.id, None) is None:
             return
-        self._figures.ended(call.app, call.user)
-        sums = self._figures.of(self._now(), call.app, call.user)
-        if used is not None:
-            sums.add(used)
-        if end.returned:
-            sums.requests -= 1
+        self._figures.ended(self._now(), call, end, used)
         self._ended.append(_Ended(call, taken.holder, end))
         self._wake.set()
 

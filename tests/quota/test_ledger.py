@@ -275,6 +275,20 @@ async def test_usage_adds_up_over_nodes_days_and_kinds(store: Store) -> None:
         assert len(await one.usage(both[1].day)) == 1
 
 
+async def test_calls_under_way_are_seen_after_their_worker_stood_still(store: Store) -> None:
+    async with store.ledger() as ledger:
+        taken = await take(ledger, user(Rate(5, 1, 5)))
+        await ledger.tend()
+        store.clock.pass_by(2 * LEASE_SECONDS)
+        await ledger.tend()
+        (today,) = await ledger.usage(date(2026, 1, 1))
+        assert today.used.streams == 1
+        ledger.settle(taken, End())
+        await ledger.tend()
+        (today,) = await ledger.usage(date(2026, 1, 1))
+        assert today.used.streams == 0
+
+
 async def test_what_nobody_needs_any_more_is_forgotten(store: Store) -> None:
     someone, once = user(Rate(60, 60, 60), Places(5)), url(Uses(5))
     async with store.ledger() as ledger:
