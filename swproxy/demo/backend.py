@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from swproxy import sign_url
 from swproxy.demo.model import MODEL_NAME
 from swproxy.demo.web import Exchange, converse
 
-__all__ = ["EXPIRY_SECONDS", "MOST_TOKENS", "USERS", "Backend", "swproxy_url_for"]
+__all__ = ["EXPIRY_SECONDS", "MOST_TOKENS", "USERS", "Backend", "TokensLeft", "swproxy_url_for"]
 
 EXPIRY_SECONDS = 60
 MOST_TOKENS = 300
+REALTIME_TOKENS = 100
 USERS = ("ada", "grace")
 PREFIX = "/sw"
 """Where, on the page's port, swproxy is reached."""
@@ -42,16 +43,27 @@ FILES: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class TokensLeft:
+    """How many tokens a user may still use, of how many in each minute, hour, day or month."""
+
+    left: int
+    of: int
+    each: str
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """What a backend has to know to sign: an application's id and secret, and two addresses.
 
-    `swproxy` connects to swproxy, for what pages send to PREFIX.
+    `swproxy` connects to swproxy, for what pages send to PREFIX; `budget` asks its store what a
+    user has left.
     """
 
     app_id: str
     secret: str = field(repr=False)
     model_url: str
     swproxy: Callable[[], Awaitable[trio.abc.Stream]]
+    budget: Callable[[str], Awaitable[TokensLeft]]
 
     async def serve(
         self,
@@ -83,7 +95,7 @@ class Backend:
         swproxy_url = swproxy_url_for(host, tls=tls)
         if swproxy_url is None:
             await exchange.answer(400, "text/plain; charset=utf-8", b"That is no Host.\n")
-        elif path in ("/sign", "/sign-realtime") and method == "POST":
+        elif path in ("/sign", "/sign-realtime", "/budget") and method == "POST":
             # A real backend knows from its session who is calling, and what that user may.
             user = _user(exchange.request.body)
             if user is None:
@@ -93,13 +105,21 @@ class Backend:
                     "code": "",
                 }
                 await exchange.answer_json(400, problem)
+            elif path == "/budget":
+                await exchange.answer_json(200, asdict(await self.budget(user)))
             elif path == "/sign":
                 endpoint = f"{self.model_url}/v1/chat/completions"
                 url = self._sign(swproxy_url, "POST", endpoint, _chat_terms(user))
                 await exchange.answer_json(200, {"url": url})
             else:
                 endpoint = f"{_websocket(self.model_url)}/v1/realtime"
-                terms = {"user": user, "seconds": EXPIRY_SECONDS, "websocket": True}
+                terms = {
+                    "user": user,
+                    "seconds": EXPIRY_SECONDS,
+                    # Nobody counts on a WebSocket, so it is charged all that it may use.
+                    "tokens": REALTIME_TOKENS,
+                    "websocket": True,
+                }
                 url = self._sign(swproxy_url, "GET", endpoint, terms)
                 await exchange.answer_json(200, {"url": _websocket(url)})
         elif path in FILES and method in ("GET", "HEAD"):

@@ -16,6 +16,7 @@ import secrets
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,12 +26,18 @@ import click
 import trio
 
 from swproxy.config.config import App, Config, Limits, Server, Store, Upstream
+from swproxy.daemon.ledgers import make_ledger
 from swproxy.daemon.serve import serve
-from swproxy.demo.backend import Backend, swproxy_url_for
+from swproxy.demo.backend import Backend, TokensLeft, swproxy_url_for
 from swproxy.demo.model import CA_FILE, Model
-from swproxy.policy.allowances import Allowance, parse_pace
+from swproxy.policy.allowances import Allowance, parse_pace, parse_token_budget
 from swproxy.policy.cors import CorsPolicy
 from swproxy.policy.destination import Pattern
+from swproxy.policy.weights import Weights
+from swproxy.quota.accounts import account_key
+from swproxy.quota.checks import Budget, Moment
+from swproxy.quota.ledger import Ledger
+from swproxy.quota.windows import Period
 
 __all__ = ["Running", "main", "run"]
 
@@ -38,6 +45,7 @@ APP_ID = "demo"
 LOOPBACK = "127.0.0.1"
 TOKEN_SECONDS = 0.03  # a little over 30 tokens a second: the pace of a large hosted model
 USER_PACE = "12/minute burst 6"  # quick to come to, and quick to be over
+USER_TOKENS = "2400/minute"  # about eleven answers
 Pace = Callable[[], Awaitable[object]]
 
 
@@ -136,11 +144,14 @@ async def _serve(
             config = _config(signing_secret, api_key, model_url, Path(store) / "ledger.sqlite")
             [(_, swproxy_port)] = await nursery.start(partial(serve, config))
 
+            ledger = make_ledger(config, at_once=True)
+            await nursery.start(ledger.run)
             backend = Backend(
                 APP_ID,
                 signing_secret,
                 model_url,
                 swproxy=partial(trio.open_tcp_stream, LOOPBACK, swproxy_port),
+                budget=partial(_budget_of, ledger),
             )
             await nursery.start(backend.serve, pages)
             authority = _authority(host, page_port)
@@ -160,7 +171,10 @@ def _config(signing_secret: str, api_key: str, model_url: str, store: Path) -> C
         allow=(Pattern.parse(f"{model_url}/v1/*"),),
         headers=((b"Authorization", f"Bearer {api_key}".encode()),),
         cors=cors,
-        user_limits=Allowance(requests=parse_pace(USER_PACE)),
+        user_limits=Allowance(
+            requests=parse_pace(USER_PACE), tokens=parse_token_budget(USER_TOKENS)
+        ),
+        weights=Weights(),
     )
     return Config(
         server=Server.model_validate({"listen": [f"{LOOPBACK}:0"], "log_format": "console"}),
@@ -174,6 +188,16 @@ def _config(signing_secret: str, api_key: str, model_url: str, store: Path) -> C
         apps={APP_ID: app},
         store=Store(path=store),
     )
+
+
+async def _budget_of(ledger: Ledger, user: str) -> TokensLeft:
+    """Return what a user may still use, as `swproxy limits demo --user USER` tells it."""
+    allowed = parse_token_budget(USER_TOKENS)
+    budget = Budget(allowed.count, Period(allowed.window))
+    key = account_key("user", APP_ID, user)
+    part = (await ledger.parts([key])).get(key, {}).get(budget.name)
+    now = Moment(time.time_ns() // 1000, holder="", alive=lambda _: True)
+    return TokensLeft(budget.left(part, now), allowed.count, allowed.window)
 
 
 def _authority(host: str, port: int) -> str:

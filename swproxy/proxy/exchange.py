@@ -163,8 +163,11 @@ class Exchange:
         record = self._call.record
         if forward.metering is None:
             return None
-        spent = Spent(0, 0, 0)
-        if forward.reached:
+        if forward.tunnelled:
+            spent = Spent()  # what was said on a WebSocket nobody has read
+        elif not forward.reached:
+            spent = Spent(0, 0, 0)
+        else:
             spent = forward.metering.spent(sent=record.bytes_up, received=record.bytes_down)
         record.metered = True
         record.tokens_in, record.tokens_out = spent.tokens_in, spent.tokens_out

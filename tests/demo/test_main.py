@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swproxy.demo.answers import compose, tokens
-from swproxy.demo.backend import EXPIRY_SECONDS, FILES, USERS, Backend, swproxy_url_for
+from swproxy.demo.backend import EXPIRY_SECONDS, FILES, USERS, Backend, TokensLeft, swproxy_url_for
 from swproxy.demo.main import Running, main
 from swproxy.demo.model import CA_FILE, CERTIFICATE, LARGE_MODEL_NAME, MODEL_NAME, Model
 from swproxy.sw1.claims import parse_target
@@ -27,7 +27,16 @@ from swproxy.sw1.verify import Verification
 
 KEY = "sk-demo-canary"
 SECRET = "signing-canary"
-BACKEND = Backend("demo", SECRET, "https://127.0.0.1:5678", swproxy=trio.sleep_forever)
+
+
+async def budget(user: str) -> TokensLeft:
+    await trio.lowlevel.checkpoint()
+    return TokensLeft(100 * len(user), 1000, "day")
+
+
+BACKEND = Backend(
+    "demo", SECRET, "https://127.0.0.1:5678", swproxy=trio.sleep_forever, budget=budget
+)
 
 
 class Called:
@@ -333,10 +342,16 @@ async def test_a_host_that_is_none_is_refused(backend: Called) -> None:
 
 @pytest.mark.parametrize("body", [None, b"{", [], {}, {"user": "mallory"}, {"user": None}])
 async def test_a_user_that_is_none_gets_no_url(backend: Called, body: object) -> None:
-    for path in ("/sign", "/sign-realtime"):
+    for path in ("/sign", "/sign-realtime", "/budget"):
         response = await backend("POST", path, body)
         assert response.status == 400
         assert json.loads(response.content)["title"] == "There is no such user"
+
+
+async def test_the_backend_tells_what_a_user_has_left(backend: Called) -> None:
+    response = await backend("POST", "/budget", {"user": "grace"})
+    assert json.loads(response.content) == {"left": 500, "of": 1000, "each": "day"}
+    assert (await backend("GET", "/budget")).status == 404
 
 
 async def test_one_port_is_enough_and_may_be_forwarded(nursery: trio.Nursery) -> None:

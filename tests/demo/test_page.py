@@ -61,6 +61,11 @@ async def says(page: Page, state: str) -> None:
     await page.until(f"document.querySelector('#state').textContent === '{state}'")
 
 
+async def budget_says(page: Page, used: int, of: int) -> None:
+    text = f"{used:,} used, {of - used:,} left"
+    await page.until(f"document.querySelector('#budget').textContent === '{text}'")
+
+
 async def test_each_token_is_shown_before_the_next_is_said(start: Start, browser: Browser) -> None:
     gate = Gate()
     page = await browser.open((await start(gate.pace)).page_url)
@@ -75,7 +80,7 @@ async def test_each_token_is_shown_before_the_next_is_said(start: Start, browser
     await says(page, "complete")
 
     assert await page.text("#answer") == ANSWER
-    assert await page.text("#tokens") == str(len(tokens(ANSWER)))
+    assert await page.text("#tokens") == f"{len(tokens(ANSWER))} + {len(tokens(PROMPT))}"
     for figure in ("#first-byte", "#total"):
         assert (await page.text(figure)).endswith("s")
     assert page.complaints() == []
@@ -158,6 +163,7 @@ async def test_the_page_says_in_plain_words_what_its_url_allows(
     assert shown == [
         "for grace, and nobody else",
         "a call lasts 60 seconds at most",
+        "uses 100 tokens at most",
         "for a WebSocket only",
     ]
     assert page.complaints() == []
@@ -262,3 +268,32 @@ async def test_who_asks_too_often_is_told_when_to_ask_again(start: Start, browse
     )
     await page.click("#go")
     await says(page, "complete")
+
+
+async def test_what_was_used_and_what_is_left_is_shown_until_it_is_spent(
+    start: Start, browser: Browser, monkeypatch: pytest.MonkeyPatch, reports: list[str]
+) -> None:
+    """By the month, since a minute may end in the middle of any test."""
+    monkeypatch.setattr("swproxy.demo.main.USER_TOKENS", "500/month")
+    used = len(tokens(PROMPT)) + len(tokens(ANSWER))
+    page = await browser.open((await start(trio.lowlevel.checkpoint)).page_url)
+    await budget_says(page, 0, 500)
+    assert await page.text("#budget-title") == "ada's tokens this month, by swproxy's count"
+    await page.click("#go")
+    await says(page, "complete")
+    await budget_says(page, used, 500)
+    # What the next one may use, 300 and its prompt, is more than is left.
+    await page.click("#go")
+    await says(page, "failed")
+    assert await page.text("#problem-code") == "429 budget-spent"
+    assert f"of which {500 - used} are left" in await page.text("#problem-detail")
+    assert len(reports) == 1
+    await page.evaluate(
+        "const user = document.querySelector('#user'); user.value = 'grace';"
+        "user.dispatchEvent(new Event('change'))"
+    )
+    await budget_says(page, 0, 500)
+    # On a WebSocket nobody counts, so all that it may use is charged.
+    await page.click("#talk")
+    await says(page, "complete")
+    await budget_says(page, 100, 500)

@@ -18,6 +18,7 @@ from swproxy.quota.checks import Budget
 from swproxy.quota.livefile import Place
 from swproxy.quota.sqlite import SqliteLedger
 from swproxy.quota.windows import Period
+from tests.support.sockets import LINES, frame, switching
 from tests.support.wire import APP_ID, End, proxy, upstream
 
 USER: dict[str, object] = {"user": "42"}
@@ -139,6 +140,23 @@ async def test_settled_by_how_it_ended(case: str, tmp_path: Path) -> None:
         await behave(client)
         await swproxy.recorder.wait_for(1)
         assert await spent(tmp_path) == (used, 0)
+
+
+async def test_a_websocket_is_charged_what_was_held_since_nobody_counts(tmp_path: Path) -> None:
+    async def talk(end: End) -> None:
+        await end.send(frame(b"x" * 100))
+        await end.wait_closed()
+
+    async with upstream(switching(talk)) as server, proxy(app=metered(), store=tmp_path) as swproxy:
+        client = await swproxy.connect()
+        url = server.url.replace("http", "ws", 1) + "/"
+        terms = USER | {"tokens": 70}
+        await client.send(swproxy.request(url, headers=LINES, terms=terms))
+        await client.read_until(b"x" * 100)
+        await client.aclose()
+        (record,) = await swproxy.recorder.wait_for(1)
+        assert (record.metered, record.tokens_in, record.tokens_out) == (True, None, None)
+        assert await spent(tmp_path) == (70, 0)
 
 
 async def test_nothing_is_charged_where_nothing_was_sent(tmp_path: Path) -> None:

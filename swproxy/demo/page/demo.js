@@ -13,6 +13,8 @@ $("form").addEventListener("submit", (event) => {
 });
 $("talk").addEventListener("click", () => ask(talk, "/sign-realtime"));
 $("stop").addEventListener("click", () => abort?.abort());
+$("user").addEventListener("change", showBudget);
+showBudget();
 for (const chip of document.querySelectorAll(".chip")) {
   chip.addEventListener("click", () => {
     $("prompt").value = chip.textContent;
@@ -95,10 +97,25 @@ async function show(response, began) {
       $("answer").append(piece);
       figure("tokens", (tokens += 1));
     }
-    if (chunk.usage) figure("tokens", chunk.usage.completion_tokens);
+    if (chunk.usage) figure("tokens", `${chunk.usage.completion_tokens} + ${chunk.usage.prompt_tokens}`);
     figure("total", since(began));
   }
   if (!whole) throw new Problem("The answer is incomplete", "It ended before its end was announced.");
+}
+
+// What swproxy has counted, as the backend is told it. A call that is under way has tokens held.
+async function showBudget() {
+  const user = $("user").value;
+  const response = await fetch("/budget", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ user }),
+  });
+  if (!response.ok || user !== $("user").value) return;
+  const { left, of, each } = await response.json();
+  const count = (tokens) => tokens.toLocaleString("en");
+  figure("budget-title", `${user}'s tokens this ${each}, by swproxy's count`);
+  figure("budget", `${count(of - left)} used, ${count(left)} left`);
 }
 
 // The same signed way in, for a connection on which both sides talk.
@@ -211,6 +228,7 @@ const words = {
   "uses": (value) => (value === "1" ? "works once" : `works ${value} times`),
   "tag.call": (value) => `told from others by ${value}`,
   "user": (value) => `for ${value}, and nobody else`,
+  "tokens": (value) => `uses ${value} tokens at most`,
   "seconds": (value) => `a call lasts ${value} seconds at most`,
   "websocket": () => "for a WebSocket only",
   "body.model": (value) => `asks ${value.split(",").join(" or ")}`,
@@ -266,6 +284,9 @@ function end(kind, words) {
   step(0, words, kind);
   $("answer").setAttribute("aria-busy", "false");
   press(false);
+  // The end of a call that was stopped takes its way through the proxy first.
+  showBudget();
+  setTimeout(showBudget, 500);
 }
 
 // Whether a new call can be made or the present one stopped. The keyboard's focus must not stay on
