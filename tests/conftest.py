@@ -4,6 +4,7 @@ import resource
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.stages import Stages, leaves
@@ -46,7 +47,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Have all the descriptors that may be had: some tests open a thousand connections."""
+    """Have time, and all descriptors that may be had: some tests open a thousand connections."""
+    # A busy machine is no failure.
+    too_slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile(
+        "any machine", deadline=None, suppress_health_check=too_slow
+    )
+    hypothesis.settings.load_profile("any machine")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     terminal = config.pluginmanager.get_plugin("terminalreporter")
