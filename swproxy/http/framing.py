@@ -90,8 +90,8 @@ def _small_chunks(end_of_line: bytes) -> bytes:
 
 _SMALL_CHUNK = _small_chunks(rb"\r\n")
 _FIND_SMALL_CHUNK = re.compile(_SMALL_CHUNK)
-_STRICT_RUN = re.compile(_SMALL_CHUNK + b"++")
-_RUN = re.compile(_small_chunks(rb"[ \t]*\r\n") + b"++")
+_STRICT_RUN = re.compile(b"(?>" + _SMALL_CHUNK + b")++")
+_RUN = re.compile(b"(?>" + _small_chunks(rb"[ \t]*\r\n") + b")++")
 
 _FEW = 8
 _FEW_SIZES = {spell % size: size for spell in (b"%x", b"%X") for size in range(1, 1024)}

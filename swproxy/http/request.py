@@ -34,7 +34,7 @@ _REQUEST_LINE = re.compile(_TOKEN + rb"{1,32} [\x21-\x7e]+ HTTP/1\.[01]\r\n")
 _IMPOSSIBLE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """What no head contains, complete or not: bare LF, bare CR, other control characters."""
 
-_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
+_EMPTY_LINES = re.compile(rb"(?>\r\n)*+")
 _MOST_EMPTY = 32
 """Bytes of empty lines at once before a request; some old clients send one line behind a body."""
 

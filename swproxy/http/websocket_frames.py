@@ -53,8 +53,8 @@ _SMALL_REST = b"|".join(
         rb"\x7f\x00{7}%b|\xff\x00{7}%b" % (_lengths(0, 0), _lengths(0, 4)),
     )
 )
-_SMALL_BUT_CLOSE = re.compile(b"(?s:%b(?:%b))++" % (_NOT_CLOSE, _SMALL_REST))
-_SMALL_FRAMES = re.compile(b"(?s:.(?:%b))++" % _SMALL_REST)
+_SMALL_BUT_CLOSE = re.compile(b"(?>(?s:%b(?:%b)))++" % (_NOT_CLOSE, _SMALL_REST))
+_SMALL_FRAMES = re.compile(b"(?>(?s:.(?:%b)))++" % _SMALL_REST)
 
 
 class FrameTracker:

@@ -54,7 +54,7 @@ MOST_VALUES: Final = 65_536
 _LONGEST_NUMBER: Final = 400
 """Characters. A double is never printed with more than some 320."""
 
-_STRUCTURE: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{,]', re.DOTALL)
+_STRUCTURE: Final = re.compile(r'"(?>[^"\\]++|\\.)*+"?|[\[{,]', re.DOTALL)
 _STEP: Final = 65536
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 

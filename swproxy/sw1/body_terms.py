@@ -48,7 +48,7 @@ _BAD_ESCAPE: Final = re.compile("%(?![0-9A-Fa-f]{2})")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 # What can only be meant as a range; whether it is one is told.
 _RANGE_LIKE: Final = re.compile(r"([0-9eE+.-]*?)\.\.([0-9eE+.-]*)")
-_ALTERNATIVE: Final = re.compile(r'("(?:[^"\\]|\\.)*+"|[^",][^,]*+)(,|\Z)', re.DOTALL)
+_ALTERNATIVE: Final = re.compile(r'("(?>[^"\\]|\\.)*+"|[^",][^,]*+)(,|\Z)', re.DOTALL)
 # A double's exponent has three digits; Decimal takes a million, which nobody means.
 _LONGEST_NUMBER: Final = 40
 

@@ -37,7 +37,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 # A name that starts with x-sw- in any case, escaped or not, behind white space or a `;`.
 _DISGUISED = re.compile(
-    "(?:^|(?<=[&;]))(?P<name>(?:[+]|%[01][0-9a-f]|%20)*+"
+    "(?:^|(?<=[&;]))(?P<name>(?>[+]|%[01][0-9a-f]|%20)*+"
     "(?:x|%[57]8)(?:-|%2d)(?:s|%[57]3)(?:w|%[57]7)(?:-|%2d)[^=&;]*+)",
     re.IGNORECASE,
 )
@@ -45,7 +45,7 @@ _DISGUISED = re.compile(
 # Text that every spelling above writes alike: the common case, settled by one match. Possessive,
 # so that a long near miss costs no backtracking.
 _ONE_SPELLING = re.compile(
-    "(?:[0-9A-Za-z._~-]++|%(?:[0189A-F][0-9A-F]|2[2-6BCF]|3[A-F]|[46]0|5[B-E]|7[BCDF]))*+"
+    "(?>[0-9A-Za-z._~-]++|%(?:[0189A-F][0-9A-F]|2[2-6BCF]|3[A-F]|[46]0|5[B-E]|7[BCDF]))*+"
 )
 
 

@@ -56,7 +56,7 @@ MOST_TAG_CHARACTERS: Final = 64
 
 PLAN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-_FRAGMENT: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]++|%[0-9A-Fa-f]{2})*+")
+_FRAGMENT: Final = re.compile(r"(?>[A-Za-z0-9._~!$&'()*+,;=:@/?-]++|%[0-9A-Fa-f]{2})*+")
 # Twelve digits are more tokens, or bytes, than anybody pays for.
 _WHOLE: Final = re.compile(r"0|[1-9][0-9]{0,11}")
 _SECONDS: Final = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,3})?")
