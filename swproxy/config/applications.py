@@ -6,8 +6,9 @@ at leisure, and `retire` ends the older when no URL made with it is in use any m
 
 from __future__ import annotations
 
+import json
 import secrets as randomness
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import tomli_w
@@ -117,7 +118,21 @@ def shown(source: AppSource) -> list[tuple[str, str]]:
     rows += [("from page", str(each)) for each in _items(table, "headers_from_page")]
     if isinstance(cors, dict):
         rows += [("origin", str(each)) for each in _items(cors, "allow_origins")]
+    rows += [("requires", str(each)) for each in _items(table, "require")]
+    rows += [("term", line) for line in _lines(table.get("terms"))]
+    plans = table.get("plans")
+    for name, plan in plans.items() if isinstance(plans, dict) else ():
+        rows += [(f"plan {name}", line) for line in _lines(plan)]
     return rows
+
+
+def _lines(table: object, start: str = "") -> Iterator[str]:
+    """Give a line for each value of a table that nobody has checked yet, and of those in it."""
+    for name, value in table.items() if isinstance(table, dict) else ():
+        if isinstance(value, dict):
+            yield from _lines(value, f"{start}{name}.")
+        else:
+            yield f"{start}{name} = {json.dumps(value, ensure_ascii=False, default=str)}"
 
 
 def _items(table: Table, key: str) -> list[Any]:

@@ -99,6 +99,22 @@ def test_what_is_shown_holds_no_secret() -> None:
     )
 
 
+def test_terms_are_shown_with_what_they_say() -> None:
+    table = {
+        "require": ["user"],
+        "terms": {"seconds": 60, "body": {"model": ["a", "é"]}, "body.n?": "1..8"},
+        "plans": {"trial": {"requests": "5/minute", "websocket": False}, "odd": 3},
+    }
+    assert applications.shown(AppSource("a", Path("a"), (), table))[2:] == [
+        ("requires", "user"),
+        ("term", "seconds = 60"),
+        ("term", 'body.model = ["a", "é"]'),
+        ("term", 'body.n? = "1..8"'),
+        ("plan trial", 'requests = "5/minute"'),
+        ("plan trial", "websocket = false"),
+    ]
+
+
 def test_a_broken_table_is_shown_as_far_as_it_goes() -> None:
     source = AppSource("a", Path("a"), (), {"secrets": 3, "headers": [], "cors": "x"})
     assert applications.shown(source) == [("id", "a"), ("file", "a")]
