@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -101,20 +102,21 @@ def usage(
     day = since.date() if since else datetime.now(UTC).date()
     loaded = _loaded(config)
 
-    async def do(ledger: Ledger) -> None:
-        while True:
-            found = await ledger.usage(day, app_id, user)
-            if watch and is_terminal(sys.stdout):
-                click.echo(_CLEAR, nl=False)
-            _print_usage(found, as_json=as_json)
-            if not watch:
-                return
-            await trio.sleep(_WATCH_SECONDS)
+    async def show(ledger: Ledger) -> None:
+        found = await ledger.usage(day, app_id, user)
+        if watch and is_terminal(sys.stdout):
+            click.echo(_CLEAR, nl=False)
+        _print_usage(found, as_json=as_json)
 
-    try:
-        _ask(loaded, do)
-    except KeyboardInterrupt:
-        return
+    async def follow(ledger: Ledger) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            while True:
+                await show(ledger)
+                with trio.move_on_after(_WATCH_SECONDS):
+                    await anext(signals)
+                    return
+
+    _ask(loaded, follow if watch else show)
 
 
 @click.command(

@@ -2,7 +2,11 @@
 
 import contextlib
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from swproxy.quota.ledger import Used
 from swproxy.quota.livefile import Place
 from swproxy.quota.sqlite import SqliteLedger
 from swproxy.quota.windows import Period
+from tests.support import ROOT
 
 SECRET = "canary-secret-0123456789abcdef"
 CONFIG = f"""
@@ -99,6 +104,26 @@ def test_usage_as_a_table_and_as_json(directory: Path) -> None:
         ["user 42", "concurrent", "0", "2"],
         ["user 42", "tokens", "150", "1000"],
     ]
+
+
+def test_usage_is_watched_until_it_is_interrupted(directory: Path) -> None:
+    environ = os.environ | {"SWPROXY_CONFIG": str(directory / "swproxy.toml")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "swproxy", "usage", "--watch", "--json"],
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout
+        assert [process.stdout.readline() for _ in range(2)] == [b"[]\n"] * 2
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (process.returncode, said) == (0, b"")
 
 
 def test_limits_of_a_plan_and_of_nobody_in_particular() -> None:

@@ -3,6 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from swproxy.daemon.exposition import exposition
+from swproxy.daemon.ledgers import LedgerWatch
 from swproxy.daemon.metrics import FAMILIES, Metrics
 from swproxy.daemon.tally import Tally
 from swproxy.proxy.record import Record
@@ -62,6 +63,26 @@ def test_a_refusal_before_verification_has_no_application() -> None:
     # Strangers do not move the figures of those who are served.
     assert found["swproxy_time_to_first_byte_seconds_count"] == 0
     assert found["swproxy_request_seconds_count"] == 0
+
+
+def test_limits_and_the_store_behind_them() -> None:
+    tally = Tally()
+    metrics = Metrics(tally)
+    refused = {"outcome": "refused", "code": "rate-limited", "limit": "user-requests"}
+    metrics.ended(record(**refused))
+    metrics.ended(record(outcome="refused", code="limits-unavailable"))
+    watch = LedgerWatch(metrics)
+    for seconds in (0.00005, 0.0003, 2.0):
+        watch.decided(seconds)
+    watch.failed()
+    watch.told("ledger-down", "Nobody listens yet.")
+    found = scrape(tally)
+    assert found["swproxy_limited_total{app=a,reason=rate-limited}"] == 1
+    assert "swproxy_limited_total{app=a,reason=limits-unavailable}" not in found
+    assert found["swproxy_ledger_seconds_count"] == 3
+    assert found["swproxy_ledger_seconds_bucket{le=0.0001}"] == 1
+    assert found["swproxy_ledger_seconds_bucket{le=1.0}"] == 2
+    assert found["swproxy_ledger_errors_total"] == 1
 
 
 def test_workers_add_up_and_a_successor_opens_nothing() -> None:

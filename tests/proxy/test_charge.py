@@ -72,7 +72,7 @@ async def test_a_rate_says_when_the_next_request_is_taken(tmp_path: Path) -> Non
             assert (await swproxy.ask(server.url, terms=USER)).status == 200
         refused = await swproxy.ask(server.url, terms=USER)
         assert problem(refused) == (429, "rate-limited")
-        assert 29 <= int(refused.headers["retry-after"]) <= 30
+        assert 1 <= int(refused.headers["retry-after"]) <= 30
         assert refused.headers["ratelimit-policy"] == '"user-requests";q=2;w=60'
         assert refused.headers["ratelimit"].startswith('"user-requests";r=0;t=')
         assert detail(refused).startswith(

@@ -391,7 +391,7 @@ async def test_while_another_process_holds_the_file_decisions_give_up_and_nothin
                 nursery.cancel_scope.cancel()
             ledger.settle(held, End())
             hung.execute("ROLLBACK")
-        assert turns > 100
+        assert turns > 10
         # Settled late, but settled: seen by this worker at once, and by others in a moment.
         await take(ledger, app(Rate(1, 1, 1)))
         await take(other, places)
