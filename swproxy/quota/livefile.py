@@ -192,6 +192,11 @@ def current(place: Place) -> Path | None:
         return None
 
 
+def left_behind(place: Place) -> bool:
+    """Tell whether there is a file from before, or a snapshot of one."""
+    return any(path is not None and os.path.exists(path) for path in (place.live, place.snapshot))  # noqa: PTH110 - Path's raises where it may not look
+
+
 def is_corruption(error: sqlite3.Error) -> bool:
     """Tell whether an error says that the file is broken, not that it can't be reached now."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -24,7 +24,7 @@ from swproxy.quota.checks import End, Part
 from swproxy.quota.figures import Figures, day_of
 from swproxy.quota.keeper import Keeper, Turn
 from swproxy.quota.ledger import LedgerDown, Used, UsedBy
-from swproxy.quota.livefile import Gone, Place, current
+from swproxy.quota.livefile import Gone, Place, current, left_behind
 from swproxy.quota.reports import read_parts, read_usage
 from swproxy.quota.revocations import Revocation, Revocations
 
@@ -97,7 +97,8 @@ class SqliteLedger:
     ) -> None:
         """Take two clocks: the time of day, and one that is never set, for leases.
 
-        Unless `at_once`, the file is opened when it is there, or the first call is to be charged.
+        Unless `at_once`, the file is opened when there is one, which may say that URLs are revoked,
+        or when the first call is to be charged.
         """
         self._place = place
         self._observer = observer or Unobserved()
@@ -127,6 +128,8 @@ class SqliteLedger:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the file in order until cancelled; started when it is open, or can't be opened."""
+        if left_behind(self._place):
+            self._wanted.set()
         if not self._wanted.is_set():
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED

@@ -289,6 +289,17 @@ async def test_what_is_revoked_ends_and_begins_no_more(tmp_path: Path, how: str)
             assert len(swproxy.recorder.records) == 2
 
 
+async def test_what_is_revoked_stays_so_where_nothing_is_limited(tmp_path: Path) -> None:
+    async with upstream(take_and_answer) as server:
+        async with proxy(store=tmp_path) as swproxy:
+            target = swproxy.target(server.url)
+            await revoke(tmp_path, Revocation(APP_ID, now(), FOREVER))
+        async with proxy(store=tmp_path) as swproxy:
+            client = await swproxy.connect()
+            await client.send(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+            assert problem(await client.read_response()) == (403, "revoked")
+
+
 async def test_a_websocket_of_a_revoked_url_is_closed_with_a_reason(tmp_path: Path) -> None:
     async def until_close(end: End) -> None:
         await end.wait_closed()
