@@ -127,7 +127,7 @@ class Exchange:
         try:
             if admission.accounts:
                 taken = await self._charge(admission)
-            call.worker.calls.add(forward)
+            call.worker.begin(forward)
             await forward.run()
             self.keep_alive = forward.keep_alive
             call.record.outcome = forward.outcome

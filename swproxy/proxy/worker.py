@@ -16,11 +16,15 @@ from swproxy.proxy.slots import Slots
 from swproxy.proxy.spool import SpoolBudget
 from swproxy.quota.ledger import Ledger, NoLedger
 from swproxy.quota.revocations import Revocations
+from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Drainable", "Endable", "Standing", "Worker"]
 
 _GOODBYE_SECONDS = 3.0
 """For Close frames to be sent, answered and acted upon."""
+
+_REVOKED = "The URL has been revoked."
+_ORPHANED = "The application, or the secret of the URL, has been removed."
 
 
 class Drainable(Protocol):
@@ -82,15 +86,28 @@ class Worker:
     def end_revoked(self, revocations: Revocations) -> None:
         """End the calls whose URLs are revoked."""
         for call in [call for call in self.calls if call.is_revoked(revocations)]:
-            call.end("revoked", "The URL has been revoked.")
+            call.end("revoked", _REVOKED)
 
     def end_orphaned(self) -> None:
         """End the calls whose application is not configured any more, or whose secret is not."""
-        apps = self.config.apps
-        for call in list(self.calls):
-            app = apps.get(call.app_id)
-            if app is None or call.secret not in app.secrets:
-                call.end("revoked", "The application, or the secret of the URL, has been removed.")
+        for call in [call for call in self.calls if self._orphaned(call)]:
+            call.end("revoked", _ORPHANED)
+
+    def begin(self, call: Standing) -> None:
+        """Take a call for one that is under way, unless it may not be any more.
+
+        It has been let in, but may have waited since, for the ledger or for its body to be judged.
+        Raises Refusal ("revoked").
+        """
+        if self.ledger.revocations and call.is_revoked(self.ledger.revocations):
+            raise Refusal("revoked", _REVOKED)
+        if self._orphaned(call):
+            raise Refusal("revoked", _ORPHANED)
+        self.calls.add(call)
+
+    def _orphaned(self, call: Standing) -> bool:
+        app = self.config.apps.get(call.app_id)
+        return app is None or call.secret not in app.secrets
 
     def end_tunnels(self, seconds: float) -> None:
         """Have every tunnel closed politely, those to come too, before `seconds` have passed."""

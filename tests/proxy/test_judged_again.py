@@ -15,6 +15,11 @@ from swproxy.config.listen_address import TcpAddress
 from swproxy.daemon.listeners import close_listeners, open_listeners
 from swproxy.daemon.service import Service
 from swproxy.policy.destination import Pattern
+from swproxy.quota import accounts as quota
+from swproxy.quota import checks
+from swproxy.quota.ledger import NoLedger, Used
+from swproxy.quota.revocations import Revocation, Revocations
+from swproxy.quota.windows import FOREVER
 from swproxy.sw1.terms import read_pairs
 from tests.support.wire import APP_ID, SECRET, End, Recorder, Response, sign, take_and_answer
 from tests.support.wire import upstream as upstream_server
@@ -155,3 +160,42 @@ async def test_an_application_that_is_there_by_then_makes_it() -> None:
         running.reload(config())
         answer = await meanwhile(running, server.url, lambda: running.reload(config(app())))
         assert answer.status == 200
+
+
+class SlowLedger(NoLedger):
+    """A ledger that takes every call, once it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = trio.Event(), trio.Event()
+        self.ends: list[checks.End] = []
+
+    async def admit(self, call: quota.Call) -> quota.Taken:
+        self.asked.set()
+        await self.go.wait()
+        return quota.Taken(call, "holder", ())
+
+    def settle(self, taken: quota.Taken, end: checks.End, used: Used | None = None) -> None:
+        self.ends.append(end)
+
+
+@pytest.mark.parametrize("how", ["removed", "secret replaced", "revoked"])
+async def test_a_call_that_waits_to_be_counted_is_ended_like_any(how: str) -> None:
+    async with upstream_server(take_and_answer) as server, service() as running:
+        worker = running.service.worker
+        ledger = worker.ledger = SlowLedger()
+        signed = sign("http://a", server.url, terms={"uses": 1}).removeprefix("http://a")
+        client = End(await trio.open_tcp_stream(*running.place))
+        await client.send(f"GET {signed} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        await ledger.asked.wait()
+        if how == "revoked":
+            ledger.revocations = Revocations([Revocation(APP_ID, FOREVER, FOREVER)])
+            worker.end_revoked(ledger.revocations)
+        else:
+            running.reload(config() if how == "removed" else config(app(secret="another secret")))
+            worker.end_orphaned()
+        ledger.go.set()
+        answer = await client.read_response()
+        await client.aclose()
+        assert (answer.status, b'"revoked"' in answer.body) == (403, True)
+        assert server.connections == []
+        assert ledger.ends == [checks.End(returned=True)]
