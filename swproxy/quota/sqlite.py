@@ -37,7 +37,7 @@ _BUSY_SECONDS = 1.0
 """How long a decision may find the file taken by others before it is given up."""
 
 _PAUSE_SECONDS = 0.0005
-_AT_ONCE = 8
+_AT_ONCE = 24
 """Tries that only let other tasks run; those behind them sleep in between."""
 
 _END_SECONDS = 5.0
