@@ -36,33 +36,29 @@ from typing import Final
 import httpcore
 import trio
 
-from swproxy.http.framing import ChunkedBody, FramingError, PayloadBody, UntilCloseBody
-from swproxy.http.request import hops_left
+from swproxy.http.framing import FramingError, PayloadBody
 from swproxy.http.respond import dated, render_head
 from swproxy.http.websocket import Handshake, check_switch
 from swproxy.net.failure import CallEnded, DownstreamGone, TimeSpent, UpstreamFailure
 from swproxy.net.flow import BUFFER_SIZE, RECORD_SIZE, Flow, Heartbeat
 from swproxy.net.pool import UpstreamConnection
 from swproxy.net.stream import unsent_bytes
-from swproxy.policy.headers import downstream_headers, upstream_headers
-from swproxy.policy.methods import idempotent, in_doubt, wants_length
+from swproxy.policy.headers import downstream_headers
+from swproxy.policy.methods import idempotent, in_doubt
 from swproxy.proxy.admit import Admission
 from swproxy.proxy.call import Call
 from swproxy.proxy.charge import revoked
 from swproxy.proxy.drain import drain
+from swproxy.proxy.heads import SWITCH, request_head, response_head
 from swproxy.proxy.heartbeat import make_heartbeat
 from swproxy.proxy.metering import Metering
 from swproxy.proxy.record import Outcome
 from swproxy.proxy.tunnel import Tunnel
-from swproxy.proxy.upstream import ResponseHead, UpstreamSilent, read_response_head, render_request
+from swproxy.proxy.upstream import ResponseHead, UpstreamSilent, read_response_head
 from swproxy.quota.revocations import Revocations
 from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Forward"]
-
-_UNCOMPRESSED = (b"Accept-Encoding", b"identity")
-
-_SWITCH = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 
 
 class _Request(enum.Enum):
@@ -218,7 +214,7 @@ class Forward:
         reusable = False
         before = head_end = upstream.stream.sent
         try:
-            head = self._request_head()
+            head = request_head(self._call, self._admission, metered=self.metering is not None)
             head_end += len(head)
             if self._upload.whole is not None:
                 await self._send(upstream, head + self._upload.whole)
@@ -314,7 +310,9 @@ class Forward:
             self.metering.begin(response)
         heartbeat = make_heartbeat(response, self._admission.app.heartbeat_seconds)
         try:
-            head = self._response_head(response)
+            head, self.keep_alive = response_head(
+                self._call, self._admission, response, keep_alive=self.keep_alive
+            )
             part = bytes(response.body.feed(response.rest)) if response.rest else b""
         except (FramingError, ValueError) as error:
             raise UpstreamFailure(
@@ -368,7 +366,7 @@ class Forward:
             raise UpstreamFailure(
                 "upstream-malformed", f"The upstream's WebSocket handshake is malformed: {error}."
             ) from error
-        headers.extend((*chosen, *self._call.own_headers(), *_SWITCH))
+        headers.extend((*chosen, *self._call.own_headers(), *SWITCH))
         head = render_head(101, dated(headers, time.time()))
         tunnel = Tunnel(
             self._call.worker,
@@ -397,59 +395,6 @@ class Forward:
         finally:
             upstream.stream.sent += tunnel.up.sent
             record.bytes_down = max(0, tunnel.down.sent - len(head))
-
-    def _has_say_in_compression(self) -> bool:
-        """Tell whether backend or operator, and not just a browser, says what the API may send."""
-        signed = self._admission.claims.signed_headers
-        configured = [name.lower() for name, _ in self._admission.app.headers]
-        return "accept-encoding" in signed or b"accept-encoding" in configured
-
-    def _request_head(self) -> bytes:
-        admission = self._admission
-        own = admission.app.headers
-        if self.metering is not None and not self._has_say_in_compression():
-            own = (*own, _UNCOMPRESSED)
-        headers = upstream_headers(
-            self._call.head.headers,
-            admission.claims.signed_headers,
-            own,
-            admission.destination.authority,
-            from_page=admission.app.headers_from_page,
-            websocket=admission.handshake is not None,
-        )
-        length = self._upload.length
-        if admission.handshake is not None:
-            framing = b"".join([b"%b: %b\r\n" % header for header in _SWITCH])
-        elif length is None:
-            framing = b"Transfer-Encoding: chunked\r\n"
-        elif length or wants_length(self._call.head.method):
-            framing = b"Content-Length: %d\r\n" % length
-        else:
-            framing = b""
-        if hops := hops_left(self._call.head):
-            framing += b"Max-Forwards: %d\r\n" % (hops - 1)
-        return render_request(
-            self._call.head.method, admission.destination.target, headers, framing
-        )
-
-    def _response_head(self, response: ResponseHead) -> bytes:
-        headers = downstream_headers(response.headers, self._admission.app.headers)
-        headers.extend(self._call.own_headers())
-        body = response.body
-        if isinstance(body, ChunkedBody):
-            if self._call.head.http11:
-                headers.append((b"transfer-encoding", b"chunked"))
-            else:
-                self.keep_alive = False
-        elif isinstance(body, UntilCloseBody):
-            self.keep_alive = False
-        elif response.status not in (204, 304) and response.content_length is not None:
-            headers.append((b"content-length", b"%d" % response.content_length))
-        if not self._upload.ended:
-            self.keep_alive = False
-        if not self.keep_alive:
-            headers.append((b"connection", b"close"))
-        return render_head(response.status, dated(headers, time.time()))
 
     def _expect_first_byte(self) -> None:
         seconds = self._config.upstream.first_byte_seconds

@@ -1,5 +1,6 @@
 """Limits over whole daemons: exact over workers, whatever is killed; revoked and reloaded."""
 
+import json
 import os
 import shutil
 import signal
@@ -91,6 +92,60 @@ async def test_forty_requests_at_once_over_two_workers(tmp_path: Path) -> None:
             assert await status(running, request(server.url, user="42")) == 429
 
 
+METERED = """
+meter = "tokens"
+[weights]
+"gpt-5-mini" = 3
+[limits.user]
+tokens = "1000/month"
+"""
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 75\r\n\r\n"
+    b'{"model":"gpt-5-mini","usage":{"prompt_tokens":40,"completion_tokens":60}}\n'
+)
+
+
+async def answer_with_usage(end: End) -> None:
+    await end.read_request()
+    await end.send(ANSWER)
+
+
+async def command(running: Daemon, *words: str) -> str:
+    """Return what a command prints, run beside the daemon."""
+    done = await trio.run_process(
+        [sys.executable, "-m", "swproxy", *words],
+        env=os.environ | {"SWPROXY_CONFIG": str(running.work / "swproxy.toml")},
+        cwd=ROOT,
+        capture_stdout=True,
+    )
+    return done.stdout.decode()
+
+
+async def test_what_calls_used_is_told_everywhere_and_charged(tmp_path: Path) -> None:
+    async with (
+        upstream(answer_with_usage) as server,
+        daemon(tmp_path / "d", server="workers = 2") as running,
+    ):
+        await limited(running, METERED)
+        for _ in range(3):
+            assert await status(running, request(server.url, user="42")) == 200
+        lines = await running.wait_for("request", 3)
+        told = {(each["tokens_in"], each["tokens_out"], each["model"]) for each in lines}
+        assert told == {(40, 60, "gpt-5-mini")}
+        for kind, count in (("input", 120), ("output", 180)):
+            labels = f'{{app="{APP_ID}",kind="{kind}"}}'
+            assert await running.metric(f"swproxy_tokens_total{labels}") == count
+        with trio.fail_after(PATIENCE):
+            while not (rows := json.loads(await command(running, "usage", "--json"))) or (
+                sum(row["requests"] for row in rows) < 3
+            ):
+                await trio.sleep(0.1)
+        used = [(row["user"], row["tokens_in"], row["tokens_out"]) for row in rows]
+        assert used == [("42", 120, 180)]
+        left = await command(running, "limits", APP_ID, "--user", "42")
+        assert left.splitlines()[-1].split("\t")[:4] == ["user 42", "tokens", "100", "1000"]
+
+
 async def test_counts_outlive_a_restart_of_the_machine(tmp_path: Path) -> None:
     run, state = tmp_path / "run", tmp_path / "state"
     store = f'[store]\npath = "{run}/ledger.sqlite"\nsnapshot = "{state}/ledger.sqlite"'
@@ -119,12 +174,7 @@ async def test_the_command_revokes_within_a_second_on_every_worker(tmp_path: Pat
             await client.read_until(b"first")
             streams.append(client)
         victim, _, second = streams
-        await trio.run_process(
-            [sys.executable, "-m", "swproxy", "revoke", APP_ID, "--user", "42"],
-            env=os.environ | {"SWPROXY_CONFIG": str(running.work / "swproxy.toml")},
-            cwd=ROOT,
-            capture_stdout=True,
-        )
+        await command(running, "revoke", APP_ID, "--user", "42")
         assert await victim.wait_closed() == "reset"
         assert await second.wait_closed() == "reset"
         ended = await running.wait_for("request", 2)
