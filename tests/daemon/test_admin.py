@@ -6,7 +6,9 @@ import pytest
 import trio
 
 from swproxy.config.listen_address import TcpAddress, UnixAddress
-from tests.support.wire import PATIENCE, End, Response, proxy, upstream
+from tests.support.proxy import proxy
+from tests.support.upstream import upstream
+from tests.support.wire import PATIENCE, End, Response
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from swproxy.daemon.log import Log
 from swproxy.daemon.notify import Notifier
 from swproxy.daemon.service import Service
 from swproxy.daemon.tally import Tally
-from tests.support.wire import PATIENCE, Recorder
+from tests.support.proxy import Recorder
+from tests.support.wire import PATIENCE
 
 
 class Manager:

@@ -16,7 +16,8 @@ from swproxy.config.listen_address import TcpAddress, UnixAddress
 from swproxy.daemon.listeners import Listener, close_listeners, open_listeners
 from swproxy.daemon.service import Service
 from swproxy.proxy.connection import Connection
-from tests.support.wire import PATIENCE, End, Recorder, authority
+from tests.support.proxy import Recorder
+from tests.support.wire import PATIENCE, End, authority
 
 
 @dataclass

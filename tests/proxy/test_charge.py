@@ -19,17 +19,10 @@ from swproxy.quota.revocations import Revocation
 from swproxy.quota.sqlite import SqliteLedger
 from swproxy.quota.windows import FOREVER
 from swproxy.sw1.terms import read_pairs
+from tests.support.proxy import Proxy, proxy
 from tests.support.sockets import LINES, switching
-from tests.support.wire import (
-    APP_ID,
-    End,
-    Proxy,
-    Response,
-    Upstream,
-    proxy,
-    take_and_answer,
-    upstream,
-)
+from tests.support.upstream import Upstream, take_and_answer, upstream
+from tests.support.wire import APP_ID, End, Response
 
 USER = {"user": "42"}
 

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support.proxy import Proxy, proxy
 from tests.support.resolver import resolving
-from tests.support.wire import End, Proxy, Upstream, proxy, upstream
+from tests.support.upstream import Upstream, upstream
+from tests.support.wire import End
 
 LARGE = 6_000_000
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import trio
 
-from tests.support.wire import End, Proxy, client_context, proxy, upstream
+from tests.support.proxy import Proxy, proxy
+from tests.support.upstream import upstream
+from tests.support.wire import End, client_context
 
 
 @asynccontextmanager

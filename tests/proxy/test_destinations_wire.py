@@ -20,18 +20,10 @@ from swproxy.sw1.canonical import (
     sign_digest,
     signing_key,
 )
+from tests.support.proxy import Proxy, proxy
 from tests.support.resolver import resolving
-from tests.support.wire import (
-    APP_ID,
-    SECRET,
-    End,
-    Proxy,
-    Response,
-    answer_ok,
-    authority,
-    proxy,
-    upstream,
-)
+from tests.support.upstream import answer_ok, upstream
+from tests.support.wire import APP_ID, SECRET, End, Response, authority
 
 NOTHING_OPEN = {"private_networks": ()}
 
@@ -211,7 +203,7 @@ NOT_PUBLIC = [
 async def test_a_refusal_after_the_signature_held_is_on_record(
     url: str, allow: Sequence[str]
 ) -> None:
-    async with proxy(app=allowing(*allow), upstream=NOTHING_OPEN) as swproxy:
+    async with proxy(app=allowing(*allow), upstreams=NOTHING_OPEN) as swproxy:
         assert (await ask(swproxy, url)).status == 403
         (record,) = await swproxy.recorder.wait_for(1)
     assert (record.app, record.path, record.outcome) == (APP_ID, "/v2/x", "refused")
@@ -219,7 +211,7 @@ async def test_a_refusal_after_the_signature_held_is_on_record(
 
 
 async def test_a_refusal_before_the_signature_held_says_nothing_of_its_claims() -> None:
-    async with proxy(upstream=NOTHING_OPEN) as swproxy:
+    async with proxy(upstreams=NOTHING_OPEN) as swproxy:
         client = await swproxy.connect()
         target = swproxy.target("https://api.example/v2/x").decode()
         await client.send(
@@ -233,7 +225,7 @@ async def test_a_refusal_before_the_signature_held_says_nothing_of_its_claims() 
 async def test_a_name_or_literal_of_an_address_that_is_not_public_is_refused() -> None:
     names = {f"host{number}.test": [text] for number, text in enumerate(NOT_PUBLIC)}
     with resolving(names):
-        async with proxy(upstream=NOTHING_OPEN) as swproxy:
+        async with proxy(upstreams=NOTHING_OPEN) as swproxy:
             wrong, asked = {}, 0
             for name, (text,) in names.items():
                 literal = f"[{text}]" if ":" in text else text
@@ -266,7 +258,7 @@ async def test_an_answer_of_good_and_bad_addresses_is_refused_whole(
     addresses: Sequence[str],
 ) -> None:
     with resolving({"mixed.test": addresses}):
-        async with upstream() as server, proxy(upstream=NOTHING_OPEN) as swproxy:
+        async with upstream() as server, proxy(upstreams=NOTHING_OPEN) as swproxy:
             answer = await ask(swproxy, f"http://mixed.test:{server.port}/")
             assert answer.status == 403
             assert server.connections == []
@@ -300,7 +292,7 @@ async def test_a_private_network_opens_what_it_says_and_no_more() -> None:
     }
     opened = {"private_networks": (ip_network("127.0.0.1/32"),)}
     with resolving(names):
-        async with upstream() as server, proxy(upstream=opened) as swproxy:
+        async with upstream() as server, proxy(upstreams=opened) as swproxy:
             statuses = {
                 name: (await ask(swproxy, f"http://{name}:{server.port}/")).status for name in names
             }

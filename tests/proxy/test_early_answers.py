@@ -3,7 +3,9 @@
 import pytest
 import trio
 
-from tests.support.wire import End, proxy, take_and_answer, upstream
+from tests.support.proxy import proxy
+from tests.support.upstream import take_and_answer, upstream
+from tests.support.wire import End
 
 LARGE = 6_000_000
 """More than all buffers on the way hold together."""
@@ -99,7 +101,7 @@ async def test_an_upload_that_breaks_off_cuts_the_answer_that_has_begun() -> Non
 async def test_a_pause_in_the_upload_is_not_the_upstream_s_silence() -> None:
     """The time to the first byte counts from the end of the request."""
     late = {"first_byte_seconds": 0.05}
-    async with upstream(take_and_answer) as server, proxy(upstream=late) as swproxy:
+    async with upstream(take_and_answer) as server, proxy(upstreams=late) as swproxy:
         client = await swproxy.connect()
         await client.send(swproxy.request(server.url, "POST", headers=b"Content-Length: 2\r\n"))
         await server.wait_for_connections(1)
@@ -117,7 +119,7 @@ async def test_an_upstream_that_takes_nothing_more_is_late() -> None:
 
     release = trio.Event()
     late = {"idle_seconds": 0.1}
-    async with upstream(stall) as server, proxy(upstream=late) as swproxy:
+    async with upstream(stall) as server, proxy(upstreams=late) as swproxy:
         client = await swproxy.connect()
         head = upload_head(swproxy.target(server.url, "POST"), "content-length")
 

@@ -7,9 +7,11 @@ from time import time
 
 import pytest
 
+from tests.support.proxy import Proxy, proxy
 from tests.support.sockets import ask as ask_for_websocket
 from tests.support.sockets import switching
-from tests.support.wire import End, Proxy, Response, proxy, upstream
+from tests.support.upstream import upstream
+from tests.support.wire import End, Response
 
 OWN = {
     "x-content-type-options": "nosniff",

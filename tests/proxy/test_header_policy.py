@@ -5,7 +5,9 @@ from base64 import b64encode, urlsafe_b64encode
 import pytest
 
 from swproxy.policy.page_headers import PageHeaders
-from tests.support.wire import API_KEY, End, proxy, take_and_answer, upstream
+from tests.support.proxy import proxy
+from tests.support.upstream import take_and_answer, upstream
+from tests.support.wire import API_KEY, End
 
 KEY = b"Authorization: Bearer " + API_KEY.encode()
 

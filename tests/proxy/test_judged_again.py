@@ -21,8 +21,10 @@ from swproxy.quota.ledger import NoLedger, Used
 from swproxy.quota.revocations import Revocation, Revocations
 from swproxy.quota.windows import FOREVER
 from swproxy.sw1.terms import read_pairs
-from tests.support.wire import APP_ID, SECRET, End, Recorder, Response, sign, take_and_answer
-from tests.support.wire import upstream as upstream_server
+from tests.support.proxy import Recorder, sign
+from tests.support.upstream import take_and_answer
+from tests.support.upstream import upstream as upstream_server
+from tests.support.wire import APP_ID, SECRET, End, Response
 
 BODY = b"a body that takes its time"
 

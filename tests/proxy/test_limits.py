@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import trio
 
-from tests.support.wire import APP_ID, SECRET, End, Proxy, proxy, take_and_answer, upstream
+from tests.support.proxy import Proxy, proxy
+from tests.support.upstream import take_and_answer, upstream
+from tests.support.wire import APP_ID, SECRET, End
 
 
 async def ask_raw(swproxy: Proxy, data: bytes) -> tuple[int, str]:
@@ -279,7 +281,7 @@ async def test_expiry_and_clock_skew_seconds(
 @pytest.mark.parametrize(("kept", "connections"), [(0, 3), (1, 2), (2, 1)])
 async def test_idle_connections(kept: int, connections: int) -> None:
     """With none kept each request dials; with one, the second of two at once is closed."""
-    async with upstream() as server, proxy(upstream={"idle_connections": kept}) as swproxy:
+    async with upstream() as server, proxy(upstreams={"idle_connections": kept}) as swproxy:
         for _ in range(3):
             assert (await swproxy.ask(server.url)).status == 200
         if kept == 0:
@@ -301,7 +303,7 @@ async def test_idle_connections_beyond_the_number_are_closed() -> None:
             await together.wait()
             await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
-    async with upstream(answer) as server, proxy(upstream={"idle_connections": 2}) as swproxy:
+    async with upstream(answer) as server, proxy(upstreams={"idle_connections": 2}) as swproxy:
         clients = [await swproxy.connect() for _ in range(5)]
         for client in clients:
             await client.send(swproxy.request(server.url))
@@ -318,7 +320,7 @@ async def test_idle_connections_beyond_the_number_are_closed() -> None:
 
 async def test_idle_connection_seconds() -> None:
     brief = {"idle_connection_seconds": 0.05}
-    async with upstream() as server, proxy(upstream=brief) as swproxy:
+    async with upstream() as server, proxy(upstreams=brief) as swproxy:
         assert (await swproxy.ask(server.url)).status == 200
         await server.wait_all_closed()
 

@@ -6,7 +6,9 @@ import pytest
 import trio
 
 from swproxy.config.listen_address import UnixAddress
-from tests.support.wire import APP_ID, End, Proxy, proxy, upstream
+from tests.support.proxy import Proxy, proxy
+from tests.support.upstream import upstream
+from tests.support.wire import APP_ID, End
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 

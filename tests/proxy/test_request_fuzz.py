@@ -14,7 +14,9 @@ import pytest
 import trio
 
 from swproxy.proxy import body as body_module
-from tests.support.wire import End, Proxy, Upstream, proxy, upstream
+from tests.support.proxy import Proxy, proxy
+from tests.support.upstream import Upstream, upstream
+from tests.support.wire import End
 
 CASES = 250
 AT_ONCE = 20
@@ -136,7 +138,7 @@ async def test_what_is_served_was_read_alike_by_two_readers(
 
     limits = {"head_seconds": 0.05, "keepalive_seconds": 0.05}
     brief = {"idle_connection_seconds": 0.5}
-    async with upstream(answer) as server, proxy(limits=limits, upstream=brief) as swproxy:
+    async with upstream(answer) as server, proxy(limits=limits, upstreams=brief) as swproxy:
         originals = templates(swproxy, server.url)
         cases = [
             Case(

@@ -8,7 +8,9 @@ import pytest
 import trio
 
 from tests.support.hostile_requests import FRAMING, METHODS, SYNTAX, TARGET
-from tests.support.wire import End, Proxy, Upstream, proxy, take_and_answer, upstream
+from tests.support.proxy import Proxy, proxy
+from tests.support.upstream import Upstream, take_and_answer, upstream
+from tests.support.wire import End
 
 TABLES = {
     "framing": (FRAMING, 400, "POST"),

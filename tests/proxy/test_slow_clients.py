@@ -15,7 +15,9 @@ import trio
 from swproxy.net import pump
 from swproxy.net.pump import BUFFER_SIZE
 from swproxy.proxy import body
-from tests.support.wire import End, proxy, take_and_answer, upstream
+from tests.support.proxy import proxy
+from tests.support.upstream import take_and_answer, upstream
+from tests.support.wire import End
 
 
 async def trickle(client: End, data: bytes) -> None:

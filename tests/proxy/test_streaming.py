@@ -5,7 +5,9 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from tests.support.wire import API_KEY, End, proxy, upstream
+from tests.support.proxy import proxy
+from tests.support.upstream import upstream
+from tests.support.wire import API_KEY, End
 
 EVENTS = [b"data: %d\n\n" % number for number in range(5)]
 

@@ -11,8 +11,10 @@ import trio
 
 from swproxy.config.term_tables import Plan
 from swproxy.sw1.terms import Terms, read_pairs
+from tests.support.proxy import Proxy, proxy
 from tests.support.sockets import LINES, ask, frame, switching, unmasked
-from tests.support.wire import End, Proxy, Response, Upstream, proxy, take_and_answer, upstream
+from tests.support.upstream import Upstream, take_and_answer, upstream
+from tests.support.wire import End, Response
 
 JSON = b"Content-Type: application/json\r\n"
 TERMS = {

@@ -18,8 +18,10 @@ from swproxy.quota.checks import Budget
 from swproxy.quota.livefile import Place
 from swproxy.quota.sqlite import SqliteLedger
 from swproxy.quota.windows import Period
+from tests.support.proxy import proxy
 from tests.support.sockets import LINES, frame, switching
-from tests.support.wire import APP_ID, End, proxy, upstream
+from tests.support.upstream import upstream
+from tests.support.wire import APP_ID, End
 
 USER: dict[str, object] = {"user": "42"}
 BUDGET = 1000

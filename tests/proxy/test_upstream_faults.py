@@ -14,7 +14,9 @@ import trustme
 
 from swproxy.net.stream import SocketStream
 from tests.support.parts import require
-from tests.support.wire import End, authority, proxy, take_and_answer, upstream
+from tests.support.proxy import proxy
+from tests.support.upstream import take_and_answer, upstream
+from tests.support.wire import End, authority
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -128,7 +130,7 @@ async def test_an_upstream_that_resets_before_its_head_is_a_502(data: bytes) -> 
 @pytest.mark.parametrize("data", [b"", OK + b"Content-Le", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
 async def test_an_upstream_that_hangs_before_its_head_is_a_504(data: bytes) -> None:
     late = {"first_byte_seconds": 0.05}
-    async with upstream(answering(data, then="hang")) as server, proxy(upstream=late) as swproxy:
+    async with upstream(answering(data, then="hang")) as server, proxy(upstreams=late) as swproxy:
         answer = await swproxy.ask(server.url)
         assert answer.status == 504
         assert b'"upstream-timeout"' in answer.body
@@ -152,7 +154,7 @@ async def test_an_upstream_that_accepts_no_connection_is_a_504() -> None:
         for waiting in (first, second):
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
-        async with proxy(upstream={"connect_seconds": 0.05}) as swproxy:
+        async with proxy(upstreams={"connect_seconds": 0.05}) as swproxy:
             answer = await swproxy.ask(f"http://127.0.0.1:{full.getsockname()[1]}/")
             assert answer.status == 504
             assert b'"upstream-timeout"' in answer.body
@@ -200,7 +202,7 @@ async def test_an_upstream_that_can_not_speak_tls(then: str) -> None:
         elif then == "speak HTTP":
             await end.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
-    async with upstream(fail) as server, proxy(upstream={"connect_seconds": 0.2}) as swproxy:
+    async with upstream(fail) as server, proxy(upstreams={"connect_seconds": 0.2}) as swproxy:
         answer = await swproxy.ask(f"https://localhost:{server.port}/")
         assert answer.status == (504 if then == "hang" else 502)
         assert b"GET" not in server.received
@@ -335,7 +337,7 @@ async def test_an_upstream_that_falls_silent_later_on_is_a_reset(framing: bytes)
     data += b"5\r\nhello\r\n" if b"chunked" in framing else b"hello"
     async with (
         upstream(answering(data, then="hang")) as server,
-        proxy(upstream={"idle_seconds": 0.05}) as swproxy,
+        proxy(upstreams={"idle_seconds": 0.05}) as swproxy,
     ):
         client = await swproxy.connect()
         await client.send(swproxy.request(server.url))

@@ -5,7 +5,9 @@ import ssl
 import pytest
 import trio
 
-from tests.support.wire import End, proxy, upstream
+from tests.support.proxy import proxy
+from tests.support.upstream import upstream
+from tests.support.wire import End
 
 
 async def test_later_connections_resume_the_first_ones_session() -> None:

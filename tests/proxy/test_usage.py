@@ -11,7 +11,9 @@ import trio
 
 from swproxy.net import pump
 from swproxy.policy.weights import Weight, Weights
-from tests.support.wire import End, Handler, Proxy, proxy, upstream
+from tests.support.proxy import Proxy, proxy
+from tests.support.upstream import Handler, upstream
+from tests.support.wire import End
 
 METERED = {"weights": Weights()}
 USAGE = {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29}

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.proxy.test_websocket_tunnel import GOING_AWAY, cross_large_messages, open_tunnel
+from tests.support.proxy import proxy
 from tests.support.sockets import CLOSE, frame, switching
-from tests.support.wire import End, proxy, upstream
+from tests.support.upstream import upstream
+from tests.support.wire import End
 
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
 
@@ -35,7 +37,7 @@ async def test_the_upstream_s_end_is_told_with_close_notify(
 async def test_a_goodbye_arrives_over_tls(tls_files: dict[str, Path]) -> None:
     async with (
         upstream(switching()) as server,
-        proxy(server=tls_files, upstream={"idle_seconds": 0.2}) as swproxy,
+        proxy(server=tls_files, upstreams={"idle_seconds": 0.2}) as swproxy,
     ):
         client = await open_tunnel(swproxy, server.url)
         assert await client.read_to_end() == GOING_AWAY

@@ -15,8 +15,10 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.utilities import RemoteProtocolError
 
+from tests.support.proxy import proxy
 from tests.support.sockets import LINES, ask, frame, switching
-from tests.support.wire import End, proxy, upstream
+from tests.support.upstream import upstream
+from tests.support.wire import End
 
 CLOSE = frame(b"\x03\xe8", opcode=8, masked=True)
 

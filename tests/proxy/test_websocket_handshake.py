@@ -9,8 +9,10 @@ from swproxy.http.request import parse_head
 from swproxy.http.websocket import Handshake, accept_value, check_switch, read_handshake
 from swproxy.policy.cors import CorsPolicy
 from swproxy.sw1.refusal import Refusal
+from tests.support.proxy import proxy
 from tests.support.sockets import KEY, ask, switching
-from tests.support.wire import API_KEY, End, answer_ok, proxy, upstream
+from tests.support.upstream import answer_ok, upstream
+from tests.support.wire import API_KEY, End
 
 LINES = {
     "Connection": "Upgrade",

@@ -14,8 +14,10 @@ from swproxy.daemon.listeners import open_listeners
 from swproxy.daemon.service import Service
 from swproxy.net.pump import BUFFER_SIZE
 from tests.support.parts import require_descriptors
+from tests.support.proxy import Proxy, Recorder, proxy
 from tests.support.sockets import CLOSE, LINES, ask, frame, switching, unmasked
-from tests.support.wire import PATIENCE, End, Proxy, Recorder, proxy, upstream
+from tests.support.upstream import upstream
+from tests.support.wire import PATIENCE, End
 
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
 GOING_AWAY = b"\x88\x02\x03\xe9"
@@ -308,7 +310,7 @@ async def test_a_side_that_takes_nothing_for_too_long_is_given_up(side: str) -> 
     limits = {"write_seconds": 0.2}
     async with (
         upstream(switching(flood if side == "client" else ignore)) as server,
-        proxy(limits=limits, upstream={"idle_seconds": 0.5}) as swproxy,
+        proxy(limits=limits, upstreams={"idle_seconds": 0.5}) as swproxy,
     ):
         client = await open_tunnel(swproxy, server.url)
         if side == "upstream":
@@ -328,7 +330,7 @@ async def test_a_tunnel_without_bytes_is_closed_on_both_sides_with_1001(tls: boo
 
     async with (
         upstream(switching(listen), tls=tls) as server,
-        proxy(upstream={"idle_seconds": 0.2}) as swproxy,
+        proxy(upstreams={"idle_seconds": 0.2}) as swproxy,
     ):
         client = await open_tunnel(swproxy, server.url)
         assert await client.read_to_end() == GOING_AWAY
@@ -353,7 +355,7 @@ async def test_bytes_of_either_side_keep_a_tunnel_open(talker: str) -> None:
 
     async with (
         upstream(switching(talk)) as server,
-        proxy(upstream={"idle_seconds": 0.4}) as swproxy,
+        proxy(upstreams={"idle_seconds": 0.4}) as swproxy,
     ):
         client = await open_tunnel(swproxy, server.url)
         if talker == "client":
@@ -375,7 +377,7 @@ async def test_inside_a_frame_there_is_no_room_for_a_goodbye() -> None:
 
     async with (
         upstream(switching(stop_halfway)) as server,
-        proxy(upstream={"idle_seconds": 0.2}) as swproxy,
+        proxy(upstreams={"idle_seconds": 0.2}) as swproxy,
     ):
         client = await open_tunnel(swproxy, server.url)
         assert await client.read_to_end() == frame(bytes(1000))[:500]

@@ -28,7 +28,7 @@ from typing import Any
 import trio
 from websockets.trio.server import serve
 
-from tests.support.wire import proxy
+from tests.support.proxy import proxy
 from tests.system.test_websocket_libraries import echo
 
 ATTEMPTS = 4

@@ -14,7 +14,8 @@ from typing import Any
 
 import trio
 
-from tests.support.wire import API_KEY, APP_ID, PATIENCE, SECRET, End, sign
+from tests.support.proxy import sign
+from tests.support.wire import API_KEY, APP_ID, PATIENCE, SECRET, End
 
 LIMITS_AND_LISTENERS = """
 [server]

@@ -5,7 +5,9 @@ import re
 from collections.abc import Awaitable, Callable
 
 from swproxy.http.websocket import accept_value
-from tests.support.wire import End, Handler, Proxy, Response
+from tests.support.proxy import Proxy
+from tests.support.upstream import Handler
+from tests.support.wire import End, Response
 
 KEY = base64.b64encode(b"sixteen bytes ok")
 LINES = (

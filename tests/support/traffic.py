@@ -15,7 +15,8 @@ from typing import Protocol
 import trio
 
 from tests.support.hostile_requests import FRAMING, SYNTAX, TARGET
-from tests.support.wire import End, Response, Upstream
+from tests.support.upstream import Upstream
+from tests.support.wire import End, Response
 
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 _LAST = _OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)

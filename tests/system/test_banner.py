@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.support.proxy import sign
 from tests.support.running import write_app
 from tests.support.stage import free_port
-from tests.support.wire import APP_ID, PATIENCE, End, sign, upstream
+from tests.support.upstream import upstream
+from tests.support.wire import APP_ID, PATIENCE, End
 
 CONFIG = """
 [server]

@@ -7,8 +7,10 @@ import pytest
 import trio
 
 from tests.support.daemon import daemon
+from tests.support.proxy import Proxy, proxy
 from tests.support.traffic import Traffic, serve_mixed
-from tests.support.wire import End, Proxy, authority, open_descriptors, proxy, upstream
+from tests.support.upstream import upstream
+from tests.support.wire import End, authority, open_descriptors
 
 BRIEFLY = {"idle_connection_seconds": 0.05}
 """So that idle upstream connections are gone soon after the last request."""
@@ -34,7 +36,7 @@ async def test_churn_leaves_nothing_behind(request: pytest.FixtureRequest) -> No
         servers = [
             await stack.enter_async_context(upstream(serve_mixed, tls=tls)) for tls in (False, True)
         ]
-        swproxy = await stack.enter_async_context(proxy(upstream=BRIEFLY))
+        swproxy = await stack.enter_async_context(proxy(upstreams=BRIEFLY))
 
         async def connect() -> End:
             client = await swproxy.connect()

@@ -6,7 +6,8 @@ from pathlib import Path
 import trio
 
 from tests.support.daemon import Daemon, daemon
-from tests.support.wire import End, Response, take_and_answer, upstream
+from tests.support.upstream import take_and_answer, upstream
+from tests.support.wire import End, Response
 
 LIMIT = 64
 MANY = 100

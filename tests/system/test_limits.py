@@ -14,7 +14,8 @@ import trio
 from swproxy import sign_url
 from tests.support import ROOT
 from tests.support.running import Daemon, daemon, write_app
-from tests.support.wire import APP_ID, PATIENCE, SECRET, End, take_and_answer, upstream
+from tests.support.upstream import take_and_answer, upstream
+from tests.support.wire import APP_ID, PATIENCE, SECRET, End
 
 LIMITS = """
 limits.requests = "100000/minute"

@@ -14,8 +14,10 @@ import pytest
 import trio
 
 from tests.support.beats import Worker, worker
+from tests.support.proxy import sign
 from tests.support.sockets import LINES, switching
-from tests.support.wire import End, Upstream, sign, upstream
+from tests.support.upstream import Upstream, upstream
+from tests.support.wire import End
 
 MOST_SECONDS = 0.02
 """What another client may have to wait for the loop."""

@@ -11,7 +11,8 @@ import trio
 
 from tests.support.daemon import Daemon, daemon
 from tests.support.parts import require_descriptors
-from tests.support.wire import End, take_and_answer, upstream
+from tests.support.upstream import take_and_answer, upstream
+from tests.support.wire import End
 
 KIB = 1024
 

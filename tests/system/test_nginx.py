@@ -10,18 +10,10 @@ import trio
 
 from swproxy import sign_url
 from tests.support.nginx import Nginx, configure, nginx
+from tests.support.proxy import Proxy, proxy
 from tests.support.running import daemon
-from tests.support.wire import (
-    APP_ID,
-    PATIENCE,
-    SECRET,
-    End,
-    Proxy,
-    Upstream,
-    authority,
-    proxy,
-    upstream,
-)
+from tests.support.upstream import Upstream, upstream
+from tests.support.wire import APP_ID, PATIENCE, SECRET, End, authority
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 EVENTS = [b"data: %d\n\n" % number for number in range(4)]

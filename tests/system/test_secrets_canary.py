@@ -17,16 +17,9 @@ from swproxy.config.config import App, Config
 from swproxy.policy.destination import Pattern
 from tests.support.daemon import Daemon, daemon
 from tests.support.hostile_requests import FRAMING, SYNTAX, TARGET
-from tests.support.wire import (
-    API_KEY,
-    APP_ID,
-    SECRET,
-    End,
-    proxy,
-    reveals,
-    take_and_answer,
-    upstream,
-)
+from tests.support.proxy import proxy
+from tests.support.upstream import take_and_answer, upstream
+from tests.support.wire import API_KEY, APP_ID, SECRET, End, reveals
 
 
 async def send_faults(end: End) -> None:

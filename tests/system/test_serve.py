@@ -13,7 +13,8 @@ import trio
 
 from tests.support import ROOT
 from tests.support.running import Daemon, daemon, write_app
-from tests.support.wire import API_KEY, PATIENCE, SECRET, End, open_descriptors, upstream
+from tests.support.upstream import upstream
+from tests.support.wire import API_KEY, PATIENCE, SECRET, End, open_descriptors
 
 STREAMS = 'swproxy_active_streams{kind="http"}'
 CONNECTIONS = "swproxy_connections"

@@ -15,7 +15,8 @@ from swproxy import sign_url
 from tests.support import ROOT
 from tests.support.redis_server import RedisServer
 from tests.support.running import Daemon, daemon, write_app
-from tests.support.wire import APP_ID, PATIENCE, SECRET, Upstream, upstream
+from tests.support.upstream import Upstream, upstream
+from tests.support.wire import APP_ID, PATIENCE, SECRET
 
 TERMS = "#sw1:user=42"
 

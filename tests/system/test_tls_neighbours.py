@@ -8,14 +8,8 @@ import trio
 
 from tests.support.daemon import Daemon, daemon
 from tests.support.nginx import free_port
-from tests.support.wire import (
-    PATIENCE,
-    End,
-    authority,
-    client_context,
-    take_and_answer,
-    upstream,
-)
+from tests.support.upstream import take_and_answer, upstream
+from tests.support.wire import PATIENCE, End, authority, client_context
 
 STREAMS = 30
 EVENTS = [b"data: %03d\n\n" % number for number in range(30)]

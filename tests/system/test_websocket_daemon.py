@@ -12,7 +12,8 @@ from swproxy.cli.main import main
 from swproxy.sw1.claims import parse_target
 from tests.support.daemon import Daemon, daemon
 from tests.support.sockets import LINES, frame, switching, unmasked
-from tests.support.wire import PATIENCE, End, upstream
+from tests.support.upstream import upstream
+from tests.support.wire import PATIENCE, End
 
 GOING_AWAY = b"\x88\x02\x03\xe9"
 

@@ -22,7 +22,9 @@ from websockets.typing import Subprotocol
 from swproxy.policy.cors import CorsPolicy
 from tests.support.chromium import chromium
 from tests.support.nginx import nginx
-from tests.support.wire import API_KEY, End, Proxy, authority, proxy, server_context, upstream
+from tests.support.proxy import Proxy, proxy
+from tests.support.upstream import upstream
+from tests.support.wire import API_KEY, End, authority, server_context
 
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
 LARGE = 5 * 1024 * 1024
