@@ -3,6 +3,7 @@
 The interpreter is a stand-in: it notes what it is asked for, and its pip can be made to hang.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -68,8 +69,13 @@ class Clone:
             assert time.monotonic() < until
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=20)
-        assert process.returncode != 0
+        try:
+            process.communicate(timeout=20)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        assert process.returncode == 130
         (self.directory / "hang").unlink()
 
 
