@@ -19,8 +19,10 @@ from tests.support.sockets import LINES, switching
 from tests.support.upstream import Upstream, upstream
 from tests.support.wire import End
 
-MOST_SECONDS = 0.02
-"""What another client may have to wait for the loop."""
+MOST_SECONDS = 0.1
+"""Five times what another client may have to wait for the loop, which is 20 ms on a quiet machine:
+caches that others use, and a collection of garbage, count as the loop's time too. Inputs that are
+not cut into turns took from 150 ms to seconds; the table that is printed tells the rest."""
 
 PATIENCE = 60.0
 QUIET_SECONDS = 0.3
