@@ -15,7 +15,7 @@ import trio
 from swproxy.http.framing import Body
 from swproxy.net.failure import DownstreamGone
 from swproxy.net.stream import unsent_bytes
-from swproxy.net.tls import BLOCKED, clear_errors
+from swproxy.net.tls import BLOCKED, take_failure
 
 __all__ = ["BUFFER_SIZE", "EVENT_BYTES", "RECORD_SIZE", "Endpoint", "Flow", "Heartbeat"]
 
@@ -155,7 +155,7 @@ class Flow:
         except BLOCKED:
             sent = 0
         except OSError as error:
-            clear_errors()
+            take_failure(sink)
             raise DownstreamGone from error
         self.sent += sent
         self.pending = b"" if sent == size else bytes(memoryview(data)[sent:])

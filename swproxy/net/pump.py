@@ -47,7 +47,7 @@ from swproxy.http.framing import FramingError
 from swproxy.net.failure import DownstreamGone, TimeSpent, UpstreamFailure
 from swproxy.net.flow import BUFFER_SIZE, RECORD_SIZE, Endpoint, Flow, Heartbeat
 from swproxy.net.poller import GONE, READ, WRITE, ReadinessPoller, make_poller
-from swproxy.net.tls import BLOCKED, clear_errors
+from swproxy.net.tls import BLOCKED, check_end, take_failure
 
 __all__ = ["BUFFER_SIZE", "GATHER_FLOWS", "GATHER_SECONDS", "Pump"]
 
@@ -197,10 +197,12 @@ class Pump:
             else:
                 size = source.recv_into(self._view, flow.read_bytes)
                 ended = not size
+            if ended:
+                check_end(source)
         except BLOCKED:
             return
         except OSError as error:
-            clear_errors()
+            take_failure(source)
             raise UpstreamFailure("upstream-closed", f"{_CUT}.") from error
         flow.moved = self._now
         body = flow.body
@@ -230,7 +232,7 @@ class Pump:
             except BLOCKED:
                 break
             except OSError:
-                clear_errors()
+                take_failure(source)
                 break  # it shows again at the next read
             if not record:
                 return size, True  # nothing else might ever announce it

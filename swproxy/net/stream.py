@@ -23,7 +23,7 @@ from typing import Any
 import httpcore
 import trio
 
-from swproxy.net.tls import BLOCKED, clear_errors
+from swproxy.net.tls import BLOCKED, check_end, clear_errors, take_failure
 
 __all__ = ["READ_SIZE", "SocketStream", "abort_socket", "unsent_bytes"]
 
@@ -72,13 +72,16 @@ class SocketStream(httpcore.AsyncNetworkStream):
         while True:
             await trio.lowlevel.wait_readable(self.socket)
             try:
-                return self.socket.recv(max_bytes)
+                data = self.socket.recv(max_bytes)
+                if not data:
+                    check_end(self.socket)
+                return data
             except _WOULD_BLOCK:
                 continue
             except ssl.SSLWantWriteError:
                 await trio.lowlevel.wait_writable(self.socket)
             except OSError as error:
-                clear_errors()
+                take_failure(self.socket)
                 raise httpcore.ReadError(_reason(error)) from error
 
     def read_now(self, max_bytes: int = READ_SIZE) -> bytes:
@@ -88,7 +91,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
         except BLOCKED:
             return b""
         except OSError:
-            clear_errors()
+            take_failure(self.socket)
             return b""  # it shows again at the next read
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -110,7 +113,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
         except BLOCKED:
             return 0
         except OSError as error:
-            clear_errors()
+            take_failure(self.socket)
             raise httpcore.WriteError(_reason(error)) from error
         self.sent += sent
         return sent
@@ -132,7 +135,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
             except BLOCKED:
                 pass  # it is on its way, and the peer's is not waited for
             except (OSError, ValueError):
-                clear_errors()
+                take_failure(self.socket)
 
     async def linger(self, timeout: float, pause: float = math.inf) -> None:
         """End our side, and read on until the peer ends its own; what comes is dropped.
@@ -205,7 +208,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
         except _WOULD_BLOCK:
             return True
         except OSError:
-            clear_errors()
+            take_failure(self.socket)
             return False
         return False
 
