@@ -155,6 +155,9 @@ async def test_whoever_leaves_takes_nothing_along(monkeypatch: pytest.MonkeyPatc
                     nursery.start_soon(names.look_up, "api.slow.test")
                 await wait_all_tasks_blocked()
                 nursery.cancel_scope.cancel()
+        with trio.fail_after(5):
+            while not system.asked:  # a thread asks, when it comes to it
+                await trio.sleep(0.01)
         assert system.asked == ["api.slow.test"]
         system.answer.set()
         with trio.fail_after(5), pytest.raises(NameNotResolved):
