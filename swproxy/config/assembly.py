@@ -123,7 +123,7 @@ class Assembly:
         if not isinstance(table, dict):
             self.fault(file, prefix, f"expects a table, got {kind(table)}")
             return None
-        if self._to_sign:
+        if self._to_sign and model is not Store:
             tls = _TLS_TO_SIGN if table.get("tls_certificate") else {}
             table = {k: value for k, value in table.items() if k not in _NOT_TO_SIGN} | tls
         unresolved: set[Place] = set()

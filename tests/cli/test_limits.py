@@ -176,8 +176,9 @@ def test_without_a_store_it_is_told_why(directory: Path) -> None:
     (directory / "live").rmdir()
     (directory / "live").write_text("no directory")
     result = run("usage")
-    assert result.exit_code == 2
-    assert "store.path: there is no directory " in result.stderr
+    assert result.exit_code == 1
+    assert "the store of limits cannot be asked: " in result.stderr
+    assert "live" in result.stderr
 
 
 def test_a_store_of_somebody_else_is_told_as_well(directory: Path) -> None:

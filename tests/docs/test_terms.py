@@ -1,8 +1,8 @@
 """docs/terms.md and the README's terms: what they sign, what that allows, and what is refused."""
 
 import json
-import shutil
 import subprocess
+import sys
 import tomllib
 import urllib.error
 import urllib.request
@@ -84,8 +84,7 @@ async def test_the_recipe_lets_its_user_ask_and_no_more(tmp_path: Path) -> None:
 
 
 def test_the_fragment_of_another_language_is_read() -> None:
-    node = shutil.which("node")
-    assert node is not None
+    node = str(Path(sys.executable).with_name("node"))
     program = block("fragment.js") + "console.log(proxyUrl)"
     done = subprocess.run([node, "-e", program], capture_output=True, text=True, check=True)
     terms = read_terms(done.stdout.strip())

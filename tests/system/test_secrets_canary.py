@@ -131,7 +131,7 @@ async def test_a_fault_of_ours_is_told_without_a_word_of_it(
         raise RuntimeError(f"{SECRET} {API_KEY}")
 
     async with upstream(take_and_answer) as server, proxy() as swproxy:
-        monkeypatch.setattr("swproxy.proxy.forward.upstream_headers", fail)
+        monkeypatch.setattr("swproxy.proxy.heads.upstream_headers", fail)
         answer = await swproxy.ask(server.url)
         assert answer.status == 500
         assert b'"internal"' in answer.body
