@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--thorough",
         action="store_true",
-        help="run what takes long or needs many descriptors: ten thousand idle connections",
+        help="run what takes long or much: ten thousand idle connections, attacks at full size",
     )
 
 

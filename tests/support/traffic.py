@@ -82,6 +82,8 @@ async def serve_mixed(end: End) -> None:
 HONEST = ["/ok", "/ok", "/stream", "/large", "/interim", "/until-close"]
 BROKEN = ["/garbage", "/cut", "/cut-chunk", "/extra", "/silent", "/reset", "/early", "/hang"]
 
+KINDS = ["honest"] * 4 + ["broken"] * 2 + ["leave"] * 4 + ["hostile"] * 2 + ["flood"]
+
 
 class Signs(Protocol):
     """What signs requests."""
@@ -109,7 +111,7 @@ class Traffic:
 
     async def _client(self, chance: random.Random, requests: int | None) -> None:
         while requests is None or requests > 0:
-            kind = chance.choice(["honest", "honest", "broken", "leave", "leave", "hostile"])
+            kind = chance.choice(KINDS)
             with trio.fail_after(60):
                 await getattr(self, f"_{kind}")(chance)
             self.counts[kind] += 1
@@ -191,6 +193,26 @@ class Traffic:
             target = self.signer.request(self.upstreams[0].url + "/ok").split(b" ")[1]
             await client.send(chance.choice(_HOSTILE).replace(TARGET, target))
             assert (await client.read_response()).status == 400
+        finally:
+            await client.aclose()
+
+    async def _flood(self, chance: random.Random) -> None:
+        """Send much that costs work and is not verified, as fast as it is taken, and go."""
+        client = await self.connect()
+        signed = self.signer.request(self.upstreams[0].url + "/ok", "POST", body=b"b")
+        forged = signed.partition(b" HTTP/1.1")[0][:-4] + b"0000 HTTP/1.1\r\nHost: a\r\n"
+        chunked = forged + b"Transfer-Encoding: chunked\r\n\r\n"
+        flood = {
+            "refused requests": (forged + b"Content-Length: 0\r\n\r\n") * 200,
+            "empty lines": b"\r\n" * 200_000,
+            "one-byte chunks": chunked + b"1\r\nx\r\n" * 30_000,
+            "half a head": forged,
+            "no body": chunked,
+        }
+        try:
+            with trio.move_on_after(0.3), suppress(trio.BrokenResourceError):
+                await client.stream.send_all(flood[chance.choice(list(flood))])
+                await client.wait_closed()
         finally:
             await client.aclose()
 

@@ -161,7 +161,7 @@ async def test_soak(request: pytest.FixtureRequest, tmp_path: Path) -> None:
         assert descriptors() == open_before
         # Kilobytes; a leak of 100 bytes a request would show in ten minutes.
         assert resident() < halfway + 4096
-        assert set(traffic.counts) == {"honest", "broken", "leave", "hostile"}
+        assert set(traffic.counts) == {"honest", "broken", "leave", "hostile", "flood"}
         metrics = (await served.fetch("/metrics")).decode()
         assert _gauge(metrics, "swproxy_active_streams") == 0
     assert not [line for line in served.logged() if line["level"] == "error"]

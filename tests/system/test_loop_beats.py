@@ -241,11 +241,25 @@ INPUTS: dict[str, Send] = {
     "4 times 16 MB, passed on": large(16 * MB, 4, forged=False, signed=False),
 }
 
+GREAT_INPUTS: dict[str, Send] = {
+    "5 MB of refused requests": requests(5 * MB, 1),
+    "8 times 5 MB of refused requests": requests(5 * MB, 8),
+    "80 times 1 MB of refused requests": requests(MB, 80),
+    "80 times 64 KiB of good requests": requests(64 * KB, 80, forged=False),
+    "52 MB of empty lines": lines(52 * MB, 1),
+    "16 MB of one-byte chunks, forged": dense_up(16 * MB, 1, forged=True, signed=True),
+    "80 times 5 MB, forged": large(5 * MB, 80, forged=True, signed=True),
+    "80 times 5 MB, passed on": large(5 * MB, 80, forged=False, signed=False),
+    "100 tunnels of frames without payload": frames(100),
+}
+"""The same at the sizes of an attack; a minute or two of a core's work, so for `--thorough` runs."""
+
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 async def test_no_input_keeps_others_waiting(
-    tmp_path: Path, tls_files: dict[str, Path], tls: bool
+    request: pytest.FixtureRequest, tmp_path: Path, tls_files: dict[str, Path], tls: bool
 ) -> None:
+    thorough = request.config.getoption("thorough")
     found = {}
     async with (
         upstream(serve, tls=tls) as server,
@@ -253,9 +267,9 @@ async def test_no_input_keeps_others_waiting(
     ):
         site = Site(running, server)
         await site.pour(site.request())
-        for name, send in INPUTS.items():
+        for name, send in (INPUTS | (GREAT_INPUTS if thorough else {})).items():
             await running.beats()
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(PATIENCE * 10 if thorough else PATIENCE):
                 await send(site)
                 beats = await running.beats()
             found[name] = beats
