@@ -11,16 +11,16 @@ from swproxy.quota.accounts import Taken
 from swproxy.quota.checks import Moment
 from tests.support import ROOT
 from tests.support.hammer import CHURN, RUSH, URL, USES
-from tests.support.ledgers import STORES, Store, call, url, user
+from tests.support.ledgers import TWO_STORES, Store, call, url, user
 
 ALL = Moment(0, "", lambda _: True)
 FAR = 2**52
 """Ticks at which every lease of the real clock has ended."""
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=TWO_STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return STORES[request.param](tmp_path)
+    return TWO_STORES[request.param](tmp_path)
 
 
 class Hammer:

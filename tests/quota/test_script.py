@@ -1,7 +1,5 @@
 """The script within the server says what `decide` says, whatever is asked, in any order."""
 
-from pathlib import Path
-
 import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +10,7 @@ from swproxy.quota.checks import Budget, Check, End, Moment, Places, Rate, Uses
 from swproxy.quota.decide import State, decide, settled
 from swproxy.quota.windows import MICROS, Period
 from tests.support.ledgers import NOON, ValkeyStore, app, call, url, user
+from tests.support.redis_server import REDIS, VALKEY
 
 periods = st.sampled_from(list(Period))
 rates = st.builds(Rate, st.integers(1, 9), st.sampled_from([1, 60, 3600]), st.integers(1, 5))
@@ -40,9 +39,9 @@ many = settings(
 )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> ValkeyStore:
-    return ValkeyStore(tmp_path)
+@pytest.fixture(params=[REDIS, VALKEY])
+def store(request: pytest.FixtureRequest) -> ValkeyStore:
+    return ValkeyStore(request.param)
 
 
 @many

@@ -22,7 +22,7 @@ from swproxy.quota.revocations import Revocation
 from swproxy.quota.valkey import Login, ValkeyLedger
 from swproxy.quota.windows import MICROS, Period
 from tests.support.ledgers import Note, call, url, user
-from tests.support.redis_server import RedisServer, free_ports
+from tests.support.redis_server import NEWEST, RedisServer, free_ports
 from tests.support.wire import PATIENCE
 
 ALL = Moment(2**52, "", lambda _: True)
@@ -39,7 +39,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     def make_one(*settings: str, port: int = 0) -> RedisServer:
         directory = tmp_path / f"server{len(servers)}"
         directory.mkdir()
-        servers.append(RedisServer(directory, *settings, port=port))
+        servers.append(RedisServer(directory, *settings, port=port, program=NEWEST))
         return servers[-1]
 
     yield make_one
@@ -168,7 +168,8 @@ async def test_out_of_memory(make: Make) -> None:
 
 async def test_a_replica_takes_over(make: Make) -> None:
     ports = free_ports(2)
-    primary, replica = (make(port=port).start() for port in ports)
+    at_once = ("--repl-diskless-sync-delay", "0")
+    primary, replica = (make(*at_once, port=port).start() for port in ports)
     replica.command("REPLICAOF", "127.0.0.1", str(ports[0]))
     nodes = ",".join(f"127.0.0.1:{port}" for port in ports)
     once = url(Uses(1), signed=ALWAYS - MICROS, expires=ALWAYS)

@@ -16,10 +16,10 @@ from swproxy.quota.revocations import Revocations
 from swproxy.quota.sqlite import SqliteLedger
 from swproxy.quota.valkey import Login, ValkeyLedger
 from swproxy.quota.windows import MICROS
-from tests.support.redis_server import shared_server
+from tests.support.redis_server import NEWEST, REDIS, VALKEY, shared_server
 from tests.support.wire import PATIENCE
 
-__all__ = ["STORES", "Clock", "Note", "Store", "app", "call", "url", "user"]
+__all__ = ["STORES", "TWO_STORES", "Clock", "Note", "Store", "app", "call", "url", "user"]
 
 NOON = 1_790_000_000 * MICROS
 """A moment that is neither at the begin nor at the end of a minute, hour, day or month."""
@@ -115,11 +115,11 @@ class PromptLedger(ValkeyLedger):
 
 
 class ValkeyStore:
-    """A Redis server, emptied."""
+    """A Redis or Valkey server, emptied."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, program: str) -> None:
         self.clock = Clock()
-        self.server = shared_server()
+        self.server = shared_server(program)
         self.server.command("FLUSHALL")
         self._ledgers: list[PromptLedger] = []
 
@@ -148,8 +148,18 @@ class ValkeyStore:
 
 
 Store = SqliteStore | ValkeyStore
-STORES: dict[str, Callable[[Path], Store]] = {"sqlite": SqliteStore, "redis": ValkeyStore}
+STORES: dict[str, Callable[[Path], Store]] = {
+    "sqlite": SqliteStore,
+    "redis": lambda _: ValkeyStore(REDIS),
+    "valkey": lambda _: ValkeyStore(VALKEY),
+}
 """Every store, by name; one more makes the whole suite of ledgers run on it."""
+
+TWO_STORES: dict[str, Callable[[Path], Store]] = {
+    "sqlite": SqliteStore,
+    NEWEST: lambda _: ValkeyStore(NEWEST),
+}
+"""One of a kind, for what takes seconds on each."""
 
 
 def app(*checks: Check, name: str = "chat") -> Account:

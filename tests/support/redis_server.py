@@ -1,7 +1,12 @@
-"""Real Redis servers, from Debian's package, each with a directory of its own."""
+"""Real Redis and Valkey servers, from Debian's packages, each with a directory of its own.
+
+Debian 12 has no Valkey: what is to run on it is skipped there, and on CI too.
+"""
 
 import atexit
 import contextlib
+import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,10 +16,16 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from swproxy.config.store_address import StoreAddress
 from tests.support.parts import require
 
-__all__ = ["RedisServer", "free_ports", "shared_server"]
+__all__ = ["NEWEST", "REDIS", "VALKEY", "RedisServer", "free_ports", "shared_server"]
+
+REDIS, VALKEY = "redis-server", "valkey-server"
+NEWEST = VALKEY if shutil.which(VALKEY) else REDIS
+"""For what would take too long on both; between them, the Debians of CI have both."""
 
 _PATIENCE = 20.0
 
@@ -22,8 +33,11 @@ _PATIENCE = 20.0
 class RedisServer:
     """A server on a Unix socket, and on a port if it is given one."""
 
-    def __init__(self, directory: Path, *settings: str, port: int = 0) -> None:
+    def __init__(
+        self, directory: Path, *settings: str, port: int = 0, program: str = REDIS
+    ) -> None:
         self.directory = directory
+        self.program = program
         self.path = directory / "redis.sock"
         self.port = port
         self._settings = settings
@@ -44,7 +58,7 @@ class RedisServer:
             *self._settings,
             *more,
         )
-        program = require("redis-server", "redis-server")
+        program = _require(self.program)
         self.path.unlink(missing_ok=True)
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -87,11 +101,20 @@ class RedisServer:
             self._process = None
 
 
+def _require(program: str) -> str:
+    if program == VALKEY and shutil.which(program) is None:
+        system = platform.freedesktop_os_release()
+        if (system["ID"], system.get("VERSION_ID")) == ("debian", "12"):
+            pytest.skip("Debian 12 has no Valkey")
+    return require(program, program)
+
+
 @cache
-def shared_server() -> RedisServer:
+def shared_server(program: str) -> RedisServer:
     """Return a server for the whole run, for tests that each empty it."""
-    directory = tempfile.TemporaryDirectory(prefix="swproxy-redis-")
-    server = RedisServer(Path(directory.name)).start()
+    _require(program)
+    directory = tempfile.TemporaryDirectory(prefix="swproxy-store-")
+    server = RedisServer(Path(directory.name), program=program).start()
     atexit.register(directory.cleanup)
     atexit.register(server.stop)
     return server
