@@ -1,6 +1,5 @@
 """The numbers of all workers, added up and written as Prometheus reads them."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,7 +11,7 @@ from swproxy import __version__
 from swproxy.daemon.metrics import FAMILIES, Family
 from swproxy.daemon.tally import Key, Tally
 
-__all__ = ["CONTENT_TYPE", "exposition"]
+__all__ = ["CONTENT_TYPE", "added_up", "exposition"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -24,16 +23,23 @@ class _Sum(Collector):
         self._tallies = tallies
 
     def collect(self) -> Iterator[Metric]:
-        totals: Counter[Key] = Counter()
-        for tally in self._tallies:
-            for key, value in tally.read():
-                totals[key] += value  # type: ignore[assignment]  # seconds are no whole numbers
+        totals = added_up(self._tallies)
         for name, family in FAMILIES.items():
-            found = {key[1:]: float(value) for key, value in totals.items() if key[0] == name}
+            found = {key[1:]: value for key, value in totals.items() if key[0] == name}
             yield _histogram(name, family, found) if family.bounds else _plain(name, family, found)
         info = GaugeMetricFamily("swproxy_info", "The version that runs.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info
+
+
+def added_up(tallies: Sequence[Tally]) -> dict[Key, float]:
+    """Return the numbers of all `tallies` together."""
+    totals: dict[Key, float] = {}
+    for tally in tallies:
+        for key, value in tally.read():
+            before = totals.get(key, 0.0)
+            totals[key] = max(before, value) if FAMILIES[key[0]].shared else before + value
+    return totals
 
 
 def exposition(tallies: Sequence[Tally]) -> bytes:

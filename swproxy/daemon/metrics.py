@@ -31,6 +31,8 @@ class Family:
     help: str
     labels: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
+    shared: bool = False
+    """every worker tells the same, so that the greatest is right, and no sum"""
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -78,6 +80,31 @@ FAMILIES: Mapping[str, Family] = {
     "swproxy_connections": Family("gauge", "Client connections open now."),
     "swproxy_upstream_connections": Family(
         "gauge", "Upstream connections: carrying a request, or idle and kept for one.", ("state",)
+    ),
+    "swproxy_limit": Family(
+        "gauge",
+        "What an application's own limits allow: requests at once, calls under way, tokens in the"
+        " window; 0 once there is no such limit.",
+        ("app", "limit"),
+        shared=True,
+    ),
+    "swproxy_limit_used": Family(
+        "gauge",
+        "How much of it is taken now, ten seconds ago at most.",
+        ("app", "limit"),
+        shared=True,
+    ),
+    "swproxy_workers": Family("gauge", "Workers that serve now."),
+    "swproxy_worker_restarts_total": Family(
+        "counter", "Times that a worker died, or hung, and another took its place."
+    ),
+    "swproxy_process_cpu_seconds_total": Family(
+        "counter",
+        "Processor time, by process: a worker's number, or supervisor.",
+        ("process",),
+    ),
+    "swproxy_process_resident_memory_bytes": Family(
+        "gauge", "Memory in use, by process: a worker's number, or supervisor.", ("process",)
     ),
     "swproxy_faults_total": Family("counter", "Faults of swproxy itself; its log has each."),
     "swproxy_log_lines_dropped_total": Family(
@@ -133,6 +160,8 @@ class Metrics:
         self._ledger_errors = tally.slot(("swproxy_ledger_errors_total",))
         self._faults = tally.slot(("swproxy_faults_total",))
         self._dropped = tally.slot(("swproxy_log_lines_dropped_total",))
+        self._workers = tally.slot(("swproxy_workers",))
+        tally.slot(("swproxy_worker_restarts_total",))  # whoever is alone says 0
         clear_gauges(tally)
 
     def began(self, record: Record) -> None:
@@ -175,9 +204,17 @@ class Metrics:
 
     def sample(self, *, connections: int, idle: int, active: int) -> None:
         """Take note of how many connections there are: of clients, upstream idle and in use."""
+        self._values[self._workers] = 1
         self._values[self._connections] = connections
         self._values[self._idle] = idle
         self._values[self._active] = active
+
+    def limit(self, app: str, limit: str, most: int, used: int) -> None:
+        """Take note of how much of an application's limit is used."""
+        keys: list[Key] = [(name, app, limit) for name in ("swproxy_limit", "swproxy_limit_used")]
+        there, taken = self._tally.slots(keys)
+        self._values[there] = most
+        self._values[taken] = used
 
     def dropped(self, count: int) -> None:
         """Count log lines that were given up."""

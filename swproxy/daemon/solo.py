@@ -12,10 +12,12 @@ from swproxy.config.config import Config
 from swproxy.daemon.admin import Admin
 from swproxy.daemon.balance import Share
 from swproxy.daemon.ledgers import LedgerWatch
+from swproxy.daemon.levels import Levels
 from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import Metrics
 from swproxy.daemon.observers import Observers
+from swproxy.daemon.process_metrics import ProcessMetrics
 from swproxy.daemon.service import Service
 from swproxy.daemon.tally import Tally
 from swproxy.proxy.record import Observer
@@ -24,7 +26,10 @@ __all__ = ["Solo"]
 
 
 class Solo:
-    """A service whose requests are counted in `tally` and told to `observer`."""
+    """A service whose requests are counted in `tally` and told to `observer`.
+
+    `name` is that of the worker, where it is one of several.
+    """
 
     def __init__(
         self,
@@ -35,14 +40,17 @@ class Solo:
         *,
         batch: int = 64,
         share: Share | None = None,
+        name: str = "0",
     ) -> None:
         self.tally = tally
         self.metrics = Metrics(tally)
+        self._process = ProcessMetrics(tally, name)
         self._observer = Observers(self.metrics, observer)
         self._watch = LedgerWatch(self.metrics)
         self.service = Service(
             config, listeners, self._observer, batch=batch, share=share, watch=self._watch
         )
+        self._levels = Levels(self.service.worker, self.metrics)
 
     @property
     def draining(self) -> bool:
@@ -67,9 +75,10 @@ class Solo:
         return [self.tally]
 
     def sample(self) -> None:
-        """Count the connections there are."""
+        """Count the connections there are, and what the process takes of the machine."""
         idle, active = self.service.upstream_connections()
         self.metrics.sample(connections=self.service.open, idle=idle, active=active)
+        self._process.sample()
 
     def report_to(self, log: Log) -> None:
         """Log what befalls the ledger; count the lines that `log` has to drop."""
@@ -94,6 +103,7 @@ class Solo:
             asked = Admin(self.tallies, not_ready, hosts, self._observer.crashed)
             nursery.start_soon(asked.serve, admin)
             await nursery.start(self._serve, nursery.cancel_scope)
+            nursery.start_soon(self._levels.run)
             task_status.started()
 
     async def _serve(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:

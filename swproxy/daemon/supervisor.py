@@ -30,6 +30,7 @@ from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import clear_gauges
 from swproxy.daemon.orders import BEAT, READY, REFUSED, RELOADED, Orders, pack
+from swproxy.daemon.process_metrics import ProcessMetrics
 from swproxy.daemon.tally import MEMORY_BYTES, Tally, shared_memory
 
 __all__ = ["HUNG_SECONDS", "Supervisor"]
@@ -89,6 +90,9 @@ class Supervisor:
         self._hung_seconds = hung_seconds
         self._memory = [shared_memory(MEMORY_BYTES) for _ in range(count)]
         self._tallies = [Tally(descriptor) for descriptor in self._memory]
+        self._own = Tally()
+        self._process = ProcessMetrics(self._own, "supervisor")
+        self._restarts = self._own.slot(("swproxy_worker_restarts_total",))
         self._loads = shared_memory(LOAD_BYTES * count)
         self._shares = [Share(self._loads, count, place) for place in range(count)]
         for share in self._shares:
@@ -150,8 +154,9 @@ class Supervisor:
         await trio.lowlevel.checkpoint()
 
     def tallies(self) -> Sequence[Tally]:
-        """Return the numbers of every worker."""
-        return self._tallies
+        """Return the numbers of every worker, and of this process."""
+        self._process.sample()
+        return [*self._tallies, self._own]
 
     def _admin_hosts(self) -> Collection[str]:
         return self._config.server.admin_hosts
@@ -174,6 +179,7 @@ class Supervisor:
                 failures = 0
             pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
             failures += 1
+            self._own.values[self._restarts] += 1
             self._log.event(
                 "error", "worker-died", worker=f"{index}", reason=reason, restart_in=pause
             )

@@ -74,7 +74,7 @@ async def _work(control: socket.socket, decoder: Decoder, orders: Orders, log: L
     for listener in listeners:
         listener.sock.setblocking(False)
     tally, share = Tally(orders.tally), Share(*orders.share)
-    solo = Solo(orders.config, listeners, tally, log, batch=BATCH, share=share)
+    solo = Solo(orders.config, listeners, tally, log, batch=BATCH, share=share, name=orders.name)
     solo.report_to(log)
     line = _Line(control)
     async with line.stream, trio.open_nursery() as nursery:

@@ -1,10 +1,14 @@
 """What is counted of requests, read back as Prometheus reads it."""
 
+import time
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from swproxy.daemon.exposition import exposition
 from swproxy.daemon.ledgers import LedgerWatch
 from swproxy.daemon.metrics import FAMILIES, Metrics
+from swproxy.daemon.process_metrics import ProcessMetrics
 from swproxy.daemon.tally import Tally
 from swproxy.proxy.record import Record
 
@@ -121,3 +125,27 @@ def test_a_name_with_quotes_and_lines_stays_one_label() -> None:
     tally = Tally()
     Metrics(tally).ended(record(app='a"b\\c'))
     assert scrape(tally)['swproxy_requests_total{app=a"b\\c,outcome=complete}'] == 1
+
+
+def test_what_every_worker_tells_alike_is_not_added_up() -> None:
+    one, two = Tally(), Tally()
+    for tally, used in ((one, 5), (two, 7)):
+        Metrics(tally).limit("a", "tokens", 10, used)
+    found = scrape(one, two)
+    assert found["swproxy_limit{app=a,limit=tokens}"] == 10
+    assert found["swproxy_limit_used{app=a,limit=tokens}"] == 7
+
+
+def test_a_process_says_what_it_takes_and_its_successor_counts_on() -> None:
+    cpu = "swproxy_process_cpu_seconds_total{process=1}"
+    tally = Tally()
+    ProcessMetrics(tally, "1").sample()
+    found = scrape(tally)
+    assert 0 < found[cpu] <= time.process_time()
+    # The kernel's own word, which moves a little from moment to moment.
+    status = Path("/proc/self/status").read_text()
+    resident = int(status.partition("VmRSS:")[2].split()[0]) * 1024
+    memory = found["swproxy_process_resident_memory_bytes{process=1}"]
+    assert abs(memory - resident) < resident / 4
+    ProcessMetrics(tally, "1").sample()
+    assert scrape(tally)[cpu] >= 2 * found[cpu]

@@ -13,6 +13,7 @@ import trio
 from swproxy.config.config import Config, Server
 from swproxy.config.listen_address import TcpAddress
 from swproxy.daemon import supervisor as module
+from swproxy.daemon.exposition import added_up
 from swproxy.daemon.listeners import close_listeners, open_listeners
 from swproxy.daemon.log import Log
 from swproxy.daemon.supervisor import Supervisor
@@ -71,6 +72,9 @@ async def test_a_worker_that_hangs_is_replaced(log: Log, events: Events) -> None
         assert died["reason"] == "hung"
         await events.wait_for("worker-ready", 2)
         assert children() != [worker]
+        told = added_up(supervisor.tallies())
+        assert told["swproxy_worker_restarts_total",] == 1
+        assert told["swproxy_process_cpu_seconds_total", "supervisor"] > 0
         supervisor.drain()
     close_listeners(listeners)
 

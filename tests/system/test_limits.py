@@ -220,3 +220,19 @@ async def test_a_reload_ends_the_calls_whose_application_or_secret_it_takes_away
             ("other", "revoked"),
             (APP_ID, "revoked"),
         ]
+
+
+async def test_metrics_tell_how_much_of_a_limit_is_used(tmp_path: Path) -> None:
+    name = f'app="{APP_ID}",limit="concurrent"'
+    async with (
+        upstream(endless) as server,
+        daemon(tmp_path / "d", server="workers = 2", app="limits.concurrent = 40\n") as running,
+    ):
+        for _ in range(3):
+            client = await running.connect()
+            await client.send(request(server.url, user="42"))
+            await client.read_until(b"first")
+        with trio.fail_after(PATIENCE):
+            while await running.metric(f"swproxy_limit_used{{{name}}}") != 3:
+                await trio.sleep(0.1)
+        assert await running.metric(f"swproxy_limit{{{name}}}") == 40

@@ -231,6 +231,10 @@ async def test_metrics_are_the_sum_over_all_workers(tmp_path: Path) -> None:
         await until(running, STREAMS, 40)
         await until(running, CONNECTIONS, 40)
         assert len(running.workers()) == 2
+        await until(running, "swproxy_workers", 2)
+        for process in ("supervisor", "0", "1"):
+            name = f'swproxy_process_resident_memory_bytes{{process="{process}"}}'
+            assert await running.metric(name) > 1e6
         for client in clients:
             await client.aclose()
         await until(running, STREAMS, 0)
