@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.support.stages import Stages, leaves
+from tests.support.stages import Causes, Stages, leaves
 from tests.support.wire import authority, reveals
 
 _found: list[str] = []
@@ -57,8 +57,10 @@ def pytest_configure(config: pytest.Config) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if config.getoption("stages") and terminal is not None:
-        config.pluginmanager.register(Stages(terminal, config.rootpath))
+    if config.getoption("stages"):
+        config.pluginmanager.register(Causes(config.rootpath))
+        if terminal is not None:
+            config.pluginmanager.register(Stages(terminal, config.rootpath))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -252,7 +252,7 @@ GREAT_INPUTS: dict[str, Send] = {
     "80 times 5 MB, passed on": large(5 * MB, 80, forged=False, signed=False),
     "100 tunnels of frames without payload": frames(100),
 }
-"""The same at the sizes of an attack; a minute or two of a core's work, so for `--thorough` runs."""
+"""The same at the sizes of an attack; minutes of work, so for `--thorough` runs."""
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
