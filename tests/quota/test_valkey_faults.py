@@ -4,6 +4,7 @@ All of it with real servers and the real clock.
 """
 
 import random
+import re
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -166,6 +167,12 @@ async def test_out_of_memory(make: Make) -> None:
         await taken(one)
 
 
+def _offset(server: RedisServer, name: str) -> int:
+    found = re.search(rf"^{name}:(\d+)", server.command("INFO", "replication"), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
 async def test_a_replica_takes_over(make: Make) -> None:
     ports = free_ports(2)
     at_once = ("--repl-diskless-sync-delay", "0")
@@ -178,7 +185,11 @@ async def test_a_replica_takes_over(make: Make) -> None:
             await trio.sleep(0.05)
     async with ledger(parse_store_url(f"redis://{nodes}")) as one:
         await taken(one, once)
-        assert primary.command("WAIT", "1", "5000") == "1"
+        # Not by WAIT, which waits for what its own connection has written.
+        written = _offset(primary, "master_repl_offset")
+        with trio.fail_after(PATIENCE):
+            while _offset(replica, "slave_repl_offset") < written:
+                await trio.sleep(0.01)
         primary.stop()
         replica.command("REPLICAOF", "NO", "ONE")
         await taken(one)

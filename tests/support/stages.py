@@ -18,6 +18,7 @@ import pytest
 
 DETAILS = ".pytest_cache/failures"
 CAUSE = "cause"
+OUTCOMES = ["passed", "skipped", "failed"]
 CAUSES = 3
 FRAMES = 3
 MESSAGE_LINES = 10
@@ -104,7 +105,8 @@ class Stages:
         stage = self._stages[folder]
         stage.left -= 1
         if not stage.left:
-            counted = ", ".join(f"{count} {name}" for name, count in stage.outcomes.items())
+            outcomes = sorted(stage.outcomes.items(), key=lambda each: OUTCOMES.index(each[0]))
+            counted = ", ".join(f"{count} {name}" for name, count in outcomes)
             taken = time.monotonic() - stage.since
             self._terminal.write_line(f"  {folder:<16}{counted} in {taken:.0f} s")
             self._terminal.flush()
