@@ -12,16 +12,27 @@ from types import FrameType
 
 import click
 
-from bench import budgets, machine, report, svg
+from bench import budgets, interpreter, machine, report, svg
+from bench.peers.caddy import Caddy
+from bench.peers.envoy import Envoy
+from bench.peers.go import Go
+from bench.peers.haproxy import HAProxy
+from bench.peers.nginx import Nginx
+from bench.peers.starlette import StarletteHttpx
 from bench.scenarios import SCENARIOS
 from bench.session import Options, Session
-from bench.subjects import Direct, Nginx, Peer, Plain, Subject, Swproxy
+from bench.subjects import Direct, Peer, Plain, Subject, Swproxy
 
 _SUBJECTS: dict[str, Callable[[], Subject]] = {
     "direct": Direct,
     "swproxy": Swproxy,
     "plain": Plain,
     "nginx": Nginx,
+    "haproxy": HAProxy,
+    "envoy": Envoy,
+    "go": Go,
+    "caddy": Caddy,
+    "starlette+httpx": StarletteHttpx,
 }
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -100,6 +111,8 @@ def main(
         signal.signal(number, _interrupt)
     machine.raise_file_limit()
     facts = machine.describe() | {"before": machine.load_now()}
+    if not interpreter.this_build().profiled:
+        facts["warning"] = interpreter.WARNING
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()), flush=True)
     chosen = [SCENARIOS[name] for name in dict.fromkeys(scenarios or SCENARIOS)]
     interrupted = False

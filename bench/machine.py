@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bench import procfs
+from bench import interpreter, procfs
 
 __all__ = ["Cores", "Others", "describe", "load_now", "on_cores", "raise_file_limit"]
 
@@ -75,7 +75,7 @@ def describe() -> dict[str, str]:
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "cpu": f"{_cpu_model()}, {os.cpu_count()} cores",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": interpreter.describe(),
         "openssl": ssl.OPENSSL_VERSION,
     }
     for package in _PACKAGES:

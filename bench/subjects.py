@@ -3,25 +3,22 @@
 All are given the same task: check a signature over the destination, add the API key, pass the
 answer on unbuffered over kept upstream connections (256 idle ones at most, which is swproxy's
 default) whose certificates they verify. The client's side is plain HTTP/1.1, as behind a load
-balancer. swproxy and nginx write an access log, each to a file, as they do by default; the plain
-proxy has none, so that comparison leans in its favour.
+balancer. All but the plain proxy write an access log, each to a file; so comparison with that one
+leans in its favour. Those that others made are in `bench.peers`.
 """
 
 from __future__ import annotations
 
 import abc
-import os
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 import tomli_w
 
-from bench.nginx import nginx_config, secure_link
 from bench.processes import Process, StartError, free_port
 from bench.site import (
     APP_ID,
@@ -38,7 +35,19 @@ from bench.site import (
 from bench.upstream import API_KEY
 from swproxy import sign_url
 
-__all__ = ["Direct", "Nginx", "Peer", "Plain", "Subject", "Swproxy", "swproxy_config"]
+__all__ = [
+    "Direct",
+    "Peer",
+    "Plain",
+    "Program",
+    "Signed",
+    "Subject",
+    "Swproxy",
+    "find",
+    "swproxy_config",
+]
+
+_PLACES = ("/usr/sbin", "/usr/local/go/bin", str(Path.home() / "go" / "bin"))
 
 
 class Subject(abc.ABC):
@@ -114,7 +123,7 @@ class Direct(Subject):
         )
 
 
-class _Signed(Subject):
+class Signed(Subject):
     """A proxy that takes SW1 URLs."""
 
     checks_signatures = True
@@ -127,6 +136,7 @@ class _Signed(Subject):
     def _run(self, site: Site, port: int) -> None: ...
 
     def request(self, scheme: str, path: str, method: str = "GET") -> Request:
+        """Return the signed request."""
         return self._request_of(APP_ID, scheme, path, method)
 
     def _request_of(self, app: str, scheme: str, path: str, method: str) -> Request:
@@ -141,7 +151,7 @@ class _Signed(Subject):
         return Request(self._port, target_of(signed), method=method)
 
 
-class Swproxy(_Signed):
+class Swproxy(Signed):
     """The daemon as installed: `swproxy serve`, its defaults but for what a 100 MB body needs."""
 
     def __init__(self) -> None:
@@ -161,8 +171,7 @@ class Swproxy(_Signed):
         config = site.directory / "swproxy.toml"
         config.write_text(swproxy_config(site, port))
         config.chmod(0o600)
-        script = Path(sys.executable).with_name("swproxy")
-        program = str(script) if script.exists() else shutil.which("swproxy")
+        program = find("swproxy")
         if program is None:
             raise StartError("the swproxy command is not installed beside this python")
         self._launch(site, [program, "serve", "--config", str(config)], port)
@@ -189,8 +198,8 @@ def swproxy_config(site: Site, port: int) -> str:
     )
 
 
-class Plain(_Signed):
-    """The httpcore-pool proxy of `bench.plain_proxy`."""
+class Plain(Signed):
+    """The httpcore-pool proxy of `bench.peers.plain_proxy`."""
 
     def __init__(self) -> None:
         super().__init__("plain")
@@ -203,7 +212,7 @@ class Plain(_Signed):
             [
                 sys.executable,
                 "-m",
-                "bench.plain_proxy",
+                "bench.peers.plain_proxy",
                 "--port",
                 str(port),
                 "--ca-file",
@@ -219,32 +228,6 @@ class Plain(_Signed):
             ],
             port,
         )
-
-
-class Nginx(Subject):
-    """nginx with `secure_link`: the same task with nginx's own, simpler signature."""
-
-    checks_signatures = True
-
-    def __init__(self) -> None:
-        super().__init__("nginx")
-
-    def _start(self, site: Site) -> None:
-        """Start nginx in the foreground, with a master and its workers."""
-        program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-        if program is None:
-            raise StartError("not installed")
-        self._port = free_port()
-        directory = site.directory / "nginx"
-        directory.mkdir(exist_ok=True)
-        config = directory / "nginx.conf"
-        config.write_text(nginx_config(site, self._port, directory, root=os.geteuid() == 0))
-        self._launch(site, [program, "-c", str(config), "-p", str(directory)], self._port)
-
-    def request(self, scheme: str, path: str, method: str = "GET") -> Request:
-        """Return a request under the secure_link of its path."""
-        target = secure_link(f"/{scheme}{path}", int(time.time()) + EXPIRY_SECONDS, APP_SECRET)
-        return Request(self._port, target, method=method)
 
 
 class Peer(Subject):
@@ -295,6 +278,37 @@ class Peer(Subject):
             "path": path,
         }
         return Request(self._port, target_of(_filled(self._template, names)), method=method)
+
+
+class Program(Subject):
+    """A proxy made by others, as it is configured for the bench: see `bench.peers`."""
+
+    checks_signatures = True
+
+    program: str
+    install: str
+
+    def _start(self, site: Site) -> None:
+        """Find it, configure it and run it; StartError says what to install."""
+        program = find(self.program)
+        if program is None:
+            raise StartError(f"not installed ({self.install})")
+        self._port = free_port()
+        directory = site.directory / self.name
+        directory.mkdir(exist_ok=True)
+        self._launch(site, self._command(site, program, directory), self._port, HOME=str(directory))
+
+    @abc.abstractmethod
+    def _command(self, site: Site, program: str, directory: Path) -> list[str]:
+        """Write what it reads into the directory, and return its command."""
+
+
+def find(program: str) -> str | None:
+    """Return where a program is: beside this interpreter, on the path, or where its like is put."""
+    beside = str(Path(sys.executable).parent)
+    return next(
+        filter(None, (shutil.which(program, path=path) for path in (beside, None, *_PLACES))), None
+    )
 
 
 def _filled(template: str, names: Mapping[str, object]) -> str:

@@ -6,9 +6,10 @@ import os
 
 from bench.client import LoadError
 from bench.figures import Metric
+from bench.peers.nginx import Nginx
 from bench.scenarios.small import load
 from bench.session import Session, usage
-from bench.subjects import Nginx, Swproxy
+from bench.subjects import Swproxy
 
 NAME = "workers"
 TITLE = "Workers: one against two, small requests, c=64"

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -10,11 +11,16 @@ import trustme
 
 from bench.__main__ import choose
 from bench.client import LoadError
-from bench.nginx import nginx_config, secure_link
+from bench.peers.caddy import Caddy
+from bench.peers.envoy import Envoy
+from bench.peers.go import Go
+from bench.peers.haproxy import HAProxy
+from bench.peers.nginx import Nginx, nginx_config, secure_link
+from bench.peers.starlette import StarletteHttpx
 from bench.processes import StartError
 from bench.session import Options, Session
 from bench.site import Request, Site
-from bench.subjects import Direct, Nginx, Peer, swproxy_config
+from bench.subjects import Direct, Peer, Subject, swproxy_config
 from tests.support.config import load
 
 
@@ -137,3 +143,15 @@ def test_a_subject_that_stays_busy_is_started_anew(
         "c=1: no answer at all",
         "c=1: still busy 0 seconds later, and started anew",
     ]
+
+
+@pytest.mark.parametrize("build", [HAProxy, Caddy, Envoy, Go, Nginx, StarletteHttpx])
+def test_a_peer_does_the_task(build: Callable[[], Subject], tmp_path: Path) -> None:
+    session = Session(Options(), tmp_path, io.StringIO())
+    with session.bed("small", only=[build]) as bed:
+        found = [subject.name for subject in bed.subjects]
+    remarks = [remark.text for remark in session.figures.remarks]
+    if any("not installed" in text for text in remarks):
+        pytest.skip(remarks[0])
+    # A bed has only those that pass the key on, and refuse a forged signature.
+    assert found == [build().name], remarks

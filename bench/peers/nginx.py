@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import time
 from pathlib import Path
 
-from bench.site import APP_SECRET, IDLE_CONNECTIONS, Site
+from bench.site import APP_SECRET, EXPIRY_SECONDS, IDLE_CONNECTIONS, Request, Site
+from bench.subjects import Program
 from bench.upstream import API_KEY
 
-__all__ = ["nginx_config", "secure_link"]
+__all__ = ["Nginx", "nginx_config", "secure_link"]
+
+
+class Nginx(Program):
+    """nginx with `secure_link`: the same task with nginx's own, simpler signature."""
+
+    program = "nginx"
+    install = "apt-get install nginx"
+
+    def __init__(self) -> None:
+        super().__init__("nginx")
+
+    def _command(self, site: Site, program: str, directory: Path) -> list[str]:
+        config = directory / "nginx.conf"
+        config.write_text(nginx_config(site, self._port, directory, root=os.geteuid() == 0))
+        return [program, "-c", str(config), "-p", str(directory)]
+
+    def request(self, scheme: str, path: str, method: str = "GET") -> Request:
+        """Return a request under the secure_link of its path."""
+        target = secure_link(f"/{scheme}{path}", int(time.time()) + EXPIRY_SECONDS, APP_SECRET)
+        return Request(self._port, target, method=method)
 
 
 def secure_link(path: str, expires: int, secret: str) -> str:

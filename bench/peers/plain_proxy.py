@@ -11,7 +11,7 @@ import argparse
 import resource
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,12 +19,12 @@ import h11
 import httpcore
 import trio
 
-from swproxy.sw1.claims import check_time, parse_target
+from swproxy.sw1.claims import Claims, check_time, parse_target
 from swproxy.sw1.refusal import Refusal
 from swproxy.sw1.verify import Verification
 
 _READ_BYTES = 65536
-_HOP_BY_HOP = {
+HOP_BY_HOP = {
     b"connection",
     b"host",
     b"keep-alive",
@@ -68,10 +68,9 @@ class Proxy:
     ) -> None:
         headers = list(request.headers)
         try:
-            claims = parse_target(request.target)
-            check_time(claims, now=time.time(), expiry_seconds=604800, clock_skew_seconds=60)
-            secrets = [self.secret] if claims.app_id == self.app else None
-            verification = Verification(claims, request.method, headers, secrets)
+            claims, verification = begin_check(
+                request.target, request.method, headers, self.app, self.secret
+            )
             body: AsyncIterator[bytes] | bytes | None = None
             if claims.body_signed:
                 body = b"".join([part async for part in _body(connection, stream)])
@@ -85,17 +84,27 @@ class Proxy:
         except Refusal as refusal:
             await _refuse(connection, stream, refusal)
             return
-        kept = [pair for pair in headers if pair[0] not in _HOP_BY_HOP]
+        kept = [pair for pair in headers if pair[0] not in HOP_BY_HOP]
         kept.append((b"Authorization", self.authorization))
         async with self.pool.stream(
             request.method, claims.proxy_url, headers=kept, content=body, extensions=_TIMEOUTS
         ) as response:
-            passed = [pair for pair in response.headers if pair[0].lower() not in _HOP_BY_HOP]
+            passed = [pair for pair in response.headers if pair[0].lower() not in HOP_BY_HOP]
             head = h11.Response(status_code=response.status, headers=passed)
             await stream.send_all(connection.send(head) or b"")
             async for chunk in response.aiter_stream():
                 await stream.send_all(connection.send(h11.Data(data=chunk)) or b"")
         await stream.send_all(connection.send(h11.EndOfMessage()) or b"")
+
+
+def begin_check(
+    target: bytes, method: bytes, headers: Sequence[tuple[bytes, bytes]], app: str, secret: str
+) -> tuple[Claims, Verification]:
+    """Read a signed target and begin to verify it; raise Refusal."""
+    claims = parse_target(target)
+    check_time(claims, now=time.time(), expiry_seconds=604800, clock_skew_seconds=60)
+    secrets = [secret] if claims.app_id == app else None
+    return claims, Verification(claims, method, headers, secrets)
 
 
 async def _next_event(
