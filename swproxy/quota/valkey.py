@@ -386,14 +386,21 @@ class ValkeyLedger:
         self._batch = Figures()
         self._streams = {who: n for who, n in self._streams.items() if n}
         self._renewed = self._ticks()
+        if self._why and trio.current_time() > now + self._seconds:
+            # Good enough for all that is said here, but nobody is to wait so long for a decision.
+            self._go_down("the store answers too slowly")
+        else:
+            self._come_up()
         self._learn(answer)
         return more
 
-    def _learn(self, answer: Sequence[Any]) -> None:
+    def _come_up(self) -> None:
         if self._why:
             self._observer.told("ledger-up", f"{self._address} is in use.")
         self._why = ""
         self._failures = 0
+
+    def _learn(self, answer: Sequence[Any]) -> None:
         serial = answer[1].decode()
         if serial != self._serial:
             self._serial = serial

@@ -24,6 +24,7 @@ from swproxy.quota.valkey import Login, ValkeyLedger
 from swproxy.quota.windows import MICROS, Period
 from tests.support.ledgers import Note, call, url, user
 from tests.support.redis_server import NEWEST, RedisServer, free_ports
+from tests.support.slow_relay import slow_relay
 from tests.support.wire import PATIENCE
 
 ALL = Moment(2**52, "", lambda _: True)
@@ -153,6 +154,34 @@ async def test_hung(make: Make) -> None:
         # What was asked for in vain has not been taken, or is given back.
         with trio.fail_after(PATIENCE):
             while await left(one, once, Uses(10**6)) != 10**6 - 2:
+                await trio.sleep(0.1)
+
+
+async def test_slower_than_a_decision_waits_for(make: Make, tmp_path: Path) -> None:
+    server, note = make().start(), Note()
+    places = user(Places(5))
+    async with (
+        slow_relay(tmp_path / "slow", server.path) as relay,
+        ledger(StoreAddress(path=str(relay.path)), note=note, seconds=0.1) as one,
+    ):
+        held = await taken(one, places)
+        relay.seconds = 0.3
+        for _ in range(3):
+            with pytest.raises(LedgerDown):
+                await one.admit(call(places))
+        # It answers, and is told what has ended, but nobody waits for it or is told that it is up.
+        one.settle(held, End())
+        for _ in range(4):
+            assert await one.tend()
+            with pytest.raises(LedgerDown):
+                await one.admit(call(places))
+        assert note.events == ["ledger-up", "ledger-down", "ledger-down"]
+        assert "too slowly" in note.details[-1]
+        relay.seconds = 0
+        await taken(one, places)
+        assert note.events[3:] == ["ledger-up"]
+        with trio.fail_after(PATIENCE):
+            while await left(one, places, Places(5)) != 4:
                 await trio.sleep(0.1)
 
 
