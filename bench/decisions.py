@@ -18,15 +18,16 @@ import trio
 
 from bench.client import no_garbage
 from swproxy.quota.accounts import Account, Call, Taken
-from swproxy.quota.checks import Budget, End, Places, Rate
+from swproxy.quota.checks import Budget, End, Places, Rate, Uses
 from swproxy.quota.livefile import Place
 from swproxy.quota.sqlite import SqliteLedger
 from swproxy.quota.windows import Period
 
-__all__ = ["four_checks", "ledger_in"]
+__all__ = ["four_checks", "ledger_in", "one_time"]
 
 _USERS = 1000
 _MANY = 10**6
+_FAR = 2**60
 _CHECKS = (Rate(_MANY, 1, _MANY), Places(_MANY), Budget(10**12, Period.DAY))
 _APP = Account("app", "app/bench", (Rate(_MANY, 1, _MANY),))
 
@@ -36,6 +37,13 @@ def four_checks(number: int) -> Call:
     user = str(number * 7919 % _USERS)
     accounts = _APP, Account("user", f"user/bench/{user}", _CHECKS)
     return Call(f"call-{number}", "bench", accounts, user, tokens=100)
+
+
+def one_time(number: int) -> Call:
+    """Return a call with three checks of a user, of a URL that may begin this one."""
+    once = Account("url", f"url/bench/{number:064x}", (Uses(1),), signed=_FAR, expires=_FAR)
+    call = four_checks(number)
+    return Call(call.id, "bench", (call.accounts[1], once), call.user, call.tokens)
 
 
 def ledger_in(directory: Path) -> SqliteLedger:

@@ -19,6 +19,7 @@ from bench.scenarios import (
     slow,
     small,
     sse,
+    store,
     ttfb,
     websocket,
     workers,
@@ -82,5 +83,6 @@ SCENARIOS: Mapping[str, Scenario] = {
         _scenario(judge),
         _scenario(imports),
         _scenario(limits),
+        _scenario(store),
     )
 }

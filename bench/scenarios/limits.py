@@ -13,13 +13,13 @@ from pathlib import Path
 import trio
 
 from bench.client import no_garbage
-from bench.decisions import four_checks, ledger_in
+from bench.decisions import four_checks, ledger_in, one_time
 from bench.figures import Metric
 from bench.machine import Cores, on_cores
 from bench.session import Session
 from bench.site import ROOT
 from swproxy.quota.accounts import Account, Call, Taken
-from swproxy.quota.checks import End, Rate, Uses
+from swproxy.quota.checks import End, Rate
 
 NAME = "limits"
 TITLE = "Decisions of the ledger (SQLite in memory)"
@@ -37,7 +37,6 @@ NOTES = (
         "makes of that. The keeper's checkpoints and snapshots go on all the while."
     ),
 )
-_FAR = 2**60
 _BATCH = 500
 
 
@@ -60,12 +59,6 @@ def _memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-def _one_time(number: int) -> Call:
-    once = Account("url", f"url/bench/{number:064x}", (Uses(1),), signed=_FAR, expires=_FAR)
-    call = four_checks(number)
-    return Call(call.id, "bench", (call.accounts[1], once), call.user, call.tokens)
-
-
 def _rate_only(number: int) -> Call:
     user = Account("user", f"user/plain/{number * 7919 % 1000}", (Rate(1000, 1, 1000),))
     return Call(f"call-{number}", "plain", (user,))
@@ -73,7 +66,7 @@ def _rate_only(number: int) -> Call:
 
 _CASES: dict[str, Callable[[int], Call]] = {
     "four checks: application and user": four_checks,
-    "four checks: user and one-time URL": _one_time,
+    "four checks: user and one-time URL": one_time,
     "one check: a user's rate": _rate_only,
 }
 
