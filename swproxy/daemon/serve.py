@@ -18,6 +18,7 @@ from swproxy.daemon import activation, notify
 from swproxy.daemon.banner import banner
 from swproxy.daemon.control import Control, log_warnings
 from swproxy.daemon.descriptors import raise_descriptor_limit
+from swproxy.daemon.heap import freeze_heap
 from swproxy.daemon.listeners import Listener, close_listeners, open_listeners
 from swproxy.daemon.log import Log
 from swproxy.daemon.notify import Notifier
@@ -65,6 +66,7 @@ def run(config_path: Path) -> int:
     log.say(banner(config_path, config, sockets.public, sockets.admin, __version__))
     log_warnings(log, found)
     _check_descriptors(config, log)
+    freeze_heap()
     try:
         trio.run(_run, config_path, config, sockets, log, notifier)
     except Exception as error:  # noqa: BLE001 - the last one there is; told without its message

@@ -17,6 +17,7 @@ import trio
 
 from swproxy.daemon.balance import Share
 from swproxy.daemon.descriptors import raise_descriptor_limit
+from swproxy.daemon.heap import freeze_heap
 from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
 from swproxy.daemon.orders import BEAT, READY, REFUSED, RELOADED, Decoder, Orders
@@ -43,6 +44,7 @@ def main(descriptor: int) -> int:
             first = decoder.feed(data)
         orders = first[0]
         log = Log(orders.config.server, name=orders.name)
+        freeze_heap()
         try:
             trio.run(_work, control, decoder, orders, log)
         except Exception as error:  # noqa: BLE001 - the last one there is; told without its message

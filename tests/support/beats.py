@@ -19,6 +19,7 @@ from typing import Any
 import trio
 
 from swproxy.config.loader import inspect
+from swproxy.daemon.heap import freeze_heap
 from swproxy.daemon.serve import serve
 from swproxy.proxy.record import Record
 from tests.support import ROOT
@@ -92,6 +93,7 @@ async def _main(path: str) -> None:
             await serve(config, observer=beaten, task_status=task_status)
 
         addresses = await nursery.start(start)
+        freeze_heap()
         sys.stdout.write(f"{addresses[0][1]}\n")
         sys.stdout.flush()
         nursery.start_soon(beaten.beat)

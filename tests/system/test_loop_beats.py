@@ -243,7 +243,7 @@ INPUTS: dict[str, Send] = {
 
 GREAT_INPUTS: dict[str, Send] = {
     "5 MB of refused requests": requests(5 * MB, 1),
-    "8 times 5 MB of refused requests": requests(5 * MB, 8),
+    "8 times 2 MB of refused requests": requests(2 * MB, 8),
     "80 times 1 MB of refused requests": requests(MB, 80),
     "80 times 64 KiB of good requests": requests(64 * KB, 80, forged=False),
     "52 MB of empty lines": lines(52 * MB, 1),
