@@ -1,4 +1,4 @@
-"""How much of the applications' limits is taken, asked of the ledger every ten seconds.
+"""How much of the applications' limits is taken, asked of the ledger every five seconds.
 
 Only of an application's own limits: those of its users are as many as there are users, and a
 metric's labels have to stay few.
@@ -19,7 +19,7 @@ from swproxy.quota.ledger import LedgerDown
 
 __all__ = ["Levels"]
 
-_SECONDS = 10.0
+_SECONDS = 5.0
 _ASKED_AT_ONCE = 100
 """accounts, so that no other question to the store waits long behind this one"""
 

@@ -90,7 +90,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "swproxy_limit_used": Family(
         "gauge",
-        "How much of it is taken now, ten seconds ago at most.",
+        "How much of it is taken now, five seconds ago at most.",
         ("app", "limit"),
         shared=True,
     ),
