@@ -50,20 +50,13 @@ def revoke(app_id: str, config: Path, user: str | None, url: str | None, *, ever
     Every worker that uses the store refuses them within a second, and ends calls under way. What
     the backend signs afterwards is good again.
     """
-    from swproxy.quota.revocations import Revocation
-    from swproxy.quota.windows import FOREVER, MICROS
+    from swproxy.daemon.revoking import revocation_of
 
     if (user is not None) + (url is not None) + every != 1:
         raise click.UsageError("give one of --user, --url and --all.")
     loaded, _ = _application(config, app_id)
-    now = time.time_ns() // 1000
-    longest = loaded.limits.expiry_seconds + loaded.limits.clock_skew_seconds
-    until = now + longest * MICROS
-    if url is not None:
-        name = _signature(url, app_id)
-        revocation = Revocation(app_id, FOREVER, until, signature=name)
-    else:
-        revocation = Revocation(app_id, now, until, user=user or "")
+    name = "" if url is None else _signature(url, app_id)
+    revocation = revocation_of(loaded, app_id, user=user or "", signature=name)
 
     async def do(ledger: Ledger) -> None:
         await ledger.revoke(revocation)
@@ -207,23 +200,13 @@ L = TypeVar("L", bound="Ledger")
 def _use(ledger: L, do: Callable[[L], Awaitable[None]]) -> None:
     import trio
 
+    from swproxy.daemon.ledgers import use_ledger
     from swproxy.quota.ledger import LedgerDown
 
-    failure = ""
-
-    async def main() -> None:
-        nonlocal failure
-        async with trio.open_nursery() as nursery:
-            await nursery.start(ledger.run)
-            try:
-                await do(ledger)
-            except LedgerDown as down:
-                failure = str(down)
-            nursery.cancel_scope.cancel()
-
-    trio.run(main)
-    if failure:
-        click.echo(f"swproxy: the store of limits cannot be asked: {failure}", err=True)
+    try:
+        trio.run(use_ledger, ledger, do)
+    except LedgerDown as down:
+        click.echo(f"swproxy: the store of limits cannot be asked: {down}", err=True)
         sys.exit(1)
 
 

@@ -38,7 +38,7 @@ _NESTED: Mapping[str, type[BaseModel]] = {"cors": Cors, "limits": AppLimits, "us
 # Below this a secret can be found by trying, offline, against one signed URL.
 _WEAK_SECRET_CHARACTERS = 16
 # What whoever signs need not be able to read: the API's key, the certificate's key and the like.
-_NOT_TO_SIGN = frozenset({"headers", "tls_certificate", "tls_key", "ca_file"})
+_NOT_TO_SIGN = frozenset({"headers", "tls_certificate", "tls_key", "ca_file", "admin_token"})
 # A word that is a shell's $NAME or $(command), alone or at the end.
 _SHELL = re.compile(r"(?:.*\s)?\$(?:[A-Za-z_]\w*|\(.*\))", re.DOTALL)
 # But that there is a certificate makes the address one of https.

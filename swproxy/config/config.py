@@ -18,6 +18,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from swproxy.config.fields import (
     AdminListen,
+    AdminToken,
     Allow,
     FilePath,
     FromPage,
@@ -73,14 +74,27 @@ class Server(Section):
     )
     admin_listen: AdminListen = Field(
         default=None,
-        description="Where /metrics, /healthz and /readyz are served: host:port or unix:/path,"
-        " empty for nowhere. They tell who uses what, so they are never on a public listener.",
+        description="Where the live page, /metrics, /healthz and /readyz are served: host:port or"
+        " unix:/path, empty for nowhere. They tell who uses what, so they are never on a public"
+        " listener.",
     )
     admin_hosts: Hosts = Field(
         default=(),
         description="Names under which admin_listen is asked over TCP, besides localhost and any"
         ' address: "swproxy.internal" where Prometheus uses that. A page in somebody\'s browser'
         " could ask under a name of its own that leads here.",
+    )
+    admin_token: AdminToken = Field(
+        default="",
+        repr=False,
+        description="What the live page asks for and /metrics takes as a Bearer token, best by"
+        " reference: 16 characters or more. Empty: nobody is asked, and the page is there for this"
+        " machine alone, on loopback and Unix sockets; /metrics is wherever admin_listen is.",
+    )
+    admin_actions: bool = Field(
+        default=False,
+        description="Whether the live page has buttons that end a call and revoke a user's URLs."
+        " Without them it only shows.",
     )
     public_url: PublicUrl = Field(
         default="",
@@ -461,6 +475,10 @@ class App:
     drains: bool = False
     """whether an answer is read to its end although its client has left"""
     heartbeat_seconds: float = 0.0
+    secret_written: float | None = field(default=None, compare=False)
+    """when the file that its secrets stand in was written last, in seconds since the epoch"""
+    key_written: float | None = field(default=None, compare=False)
+    """and the one of its headers' values; None: they are in the environment, or there are none"""
     has_terms: bool = field(init=False, repr=False)
     """whether anything is asked of a URL that has no terms of its own"""
 

@@ -26,6 +26,7 @@ from swproxy.policy.weights import Weight
 
 __all__ = [
     "AdminListen",
+    "AdminToken",
     "Allow",
     "FilePath",
     "FromPage",
@@ -176,6 +177,18 @@ def _secret(text: str) -> str:
     return text
 
 
+_TOKEN_CHARACTERS = 16
+
+
+def _admin_token(text: str) -> str:
+    if text and (len(text) < _TOKEN_CHARACTERS or not re.fullmatch(r"[!-~]+", text)):
+        raise ValueError(
+            f"has to be {_TOKEN_CHARACTERS} or more visible ASCII characters, such as"
+            " `openssl rand -hex 32` prints"
+        )
+    return text
+
+
 def _model_name(name: str) -> str:
     if not re.fullmatch(r"[!-~]{1,128}", name) or "*" in name[:-1]:
         raise ValueError("is not the name of a model, or the beginning of one with * behind it")
@@ -216,6 +229,7 @@ AdminListen = Annotated[
     ListenAddress | None, _text(lambda text: parse_listen(text) if text else None)
 ]
 Workers = Annotated[int | Literal["auto"], PlainValidator(_workers)]
+AdminToken = Annotated[str, _text(_admin_token)]
 PublicUrl = Annotated[str, _text(_public_url)]
 FilePath = Annotated[Path | None, PlainValidator(_path)]
 LogFormat = Annotated[_LogFormats, _word(_LogFormats)]

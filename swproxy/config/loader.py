@@ -16,7 +16,7 @@ import re
 import secrets as randomness
 import stat
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from swproxy.config.assembly import AppSource, Assembly, Table
-from swproxy.config.config import Config
+from swproxy.config.config import App, Config
 from swproxy.config.exposure import open_to_others, reached_by_others
 from swproxy.config.faults import ConfigError, Fault, key_path
 from swproxy.config.limit_faults import doubtful_limits
 from swproxy.config.reach import Resolve, nothing_resolved, unreachable_patterns
-from swproxy.config.references import BadReferenceError, Reference
+from swproxy.config.references import BadReferenceError, Reference, split
 
 __all__ = [
     "ConfigError",
@@ -131,6 +131,12 @@ def _inspect(path: Path, environ: Mapping[str, str], *, to_sign: bool) -> Inspec
         keys += filter(None, [config.server.tls_key])
         assembly.warnings += open_to_others(path, sources, keys, _mode)
         assembly.warnings += reached_by_others(path, config.server)
+        apps = {
+            source.id: _dated(config.apps[source.id], source, path.parent, environ)
+            for source in sources
+            if source.id in config.apps
+        }
+        config = replace(config, apps=apps)
     found = None if assembly.faults else config
     return Inspection(found, sources, assembly.faults, assembly.warnings)
 
@@ -211,7 +217,7 @@ def _resolve(
         except UnicodeEncodeError:  # os.environ smuggles other bytes through as surrogates
             raise BadReferenceError(f"{reference} is not UTF-8 text") from None
         return text
-    path = Path(environ.get("CREDENTIALS_DIRECTORY") or directory, reference.path)
+    path = _referred(reference, directory, environ)
     try:
         text = _read_text(path).rstrip("\r\n")
     except OSError as error:
@@ -222,6 +228,40 @@ def _resolve(
         raise BadReferenceError(f"{reference}: {path} is empty")
     keys.append(path)
     return text
+
+
+def _referred(reference: Reference, directory: Path, environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("CREDENTIALS_DIRECTORY") or directory, reference.path)
+
+
+def _dated(app: App, source: AppSource, directory: Path, environ: Mapping[str, str]) -> App:
+    """Return the application with the times at which its secrets and keys were written."""
+    headers = source.table.get("headers", {})
+    return replace(
+        app,
+        secret_written=_written(source.table["secrets"], source.file, directory, environ),
+        key_written=_written(headers.values(), source.file, directory, environ),
+    )
+
+
+def _written(
+    texts: Iterable[str], file: Path, directory: Path, environ: Mapping[str, str]
+) -> float | None:
+    """Return when the oldest of the files was written that hold what `texts` say or refer to."""
+    holders: set[Path] = set()
+    for text in texts:
+        references = [part for part in split(text) if isinstance(part, Reference)]
+        holders |= {_referred(each, directory, environ) for each in references if each.path}
+        if not references:
+            holders.add(file)
+    return min(filter(None, map(_modified, holders)), default=None)
+
+
+def _modified(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:  # removed since it was read
+        return 0.0
 
 
 def _mode(file: Path) -> int:

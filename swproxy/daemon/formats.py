@@ -13,11 +13,11 @@ from typing import Literal, Protocol
 
 from swproxy.proxy.record import Record
 
-__all__ = ["CONSOLE", "JSON", "LOGFMT", "Format", "Level"]
+__all__ = ["CONSOLE", "JSON", "LOGFMT", "MOST_PATH", "Format", "Level"]
 
 Level = Literal["info", "warning", "error"]
 
-_MOST_PATH = 1024
+MOST_PATH = 1024
 """Characters of a path that are logged; with all the rest a line stays below `ATOMIC_BYTES`."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -155,7 +155,7 @@ def _number(count: int | None) -> str:
 
 
 def _short(path: str) -> str:
-    return path if len(path) <= _MOST_PATH else path[:_MOST_PATH] + "..."
+    return path if len(path) <= MOST_PATH else path[:MOST_PATH] + "..."
 
 
 def _words(fields: Mapping[str, object]) -> list[str]:

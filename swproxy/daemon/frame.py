@@ -78,14 +78,12 @@ class Traffic(TypedDict):
 
 
 class Limit(TypedDict):
-    """One limit of an application."""
+    """One of an application's own limits, ten seconds ago at most; those of users are not told."""
 
     kind: str
     """requests, concurrent or tokens"""
     used: int
     of: int
-    again: int | None
-    """in how many seconds one more call is let in; 0 now, None is never"""
 
 
 class Keys(TypedDict):
@@ -117,7 +115,9 @@ class Worker(TypedDict):
     beat: float
     """seconds since its loop was last known to go round"""
     restarts: int
+    """how many before it in its place have died"""
     uptime: float
+    """of this process"""
     cpu: float | None
     """share of one core since the frame before; 1.0 is all of it"""
     memory: int | None

@@ -1,15 +1,17 @@
 """The ledger that a worker uses, and what the daemon wants to know of it."""
 
 import ssl
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
 
 from swproxy.config.config import Config
 from swproxy.config.limit_tables import Store
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import Metrics
 from swproxy.quota.fallback import FallbackLedger
-from swproxy.quota.ledger import Ledger, NoLedger
+from swproxy.quota.ledger import Ledger, LedgerDown, NoLedger
 from swproxy.quota.livefile import Place
 from swproxy.quota.revocations import Revocations
 from swproxy.quota.sqlite import Observer, SqliteLedger
@@ -17,7 +19,9 @@ from swproxy.quota.sqlite import Observer, SqliteLedger
 if TYPE_CHECKING:
     from swproxy.quota.valkey import ValkeyLedger
 
-__all__ = ["LedgerWatch", "make_ledger", "valkey_ledger"]
+__all__ = ["LedgerWatch", "make_ledger", "use_ledger", "valkey_ledger"]
+
+L = TypeVar("L", bound=Ledger)
 
 _GOOD = ("ledger-up", "snapshot-written")
 
@@ -78,3 +82,17 @@ def valkey_ledger(store: Store, observer: Observer | None = None) -> "ValkeyLedg
     if store.url.tls:
         tls = ssl.create_default_context(cafile=store.ca_file)
     return ValkeyLedger(store.url, Login(store.username, store.password), tls, observer)
+
+
+async def use_ledger(ledger: L, do: Callable[[L], Awaitable[None]]) -> None:
+    """Do something with a ledger of one's own, beside those who serve. Raises LedgerDown."""
+    failure: LedgerDown | None = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(ledger.run)
+        try:
+            await do(ledger)
+        except LedgerDown as down:
+            failure = down
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

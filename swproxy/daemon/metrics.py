@@ -16,9 +16,10 @@ from typing import Literal
 from swproxy.daemon.tally import Key, Tally
 from swproxy.proxy.record import Record
 
-__all__ = ["FAMILIES", "Family", "Metrics", "clear_gauges"]
+__all__ = ["FAMILIES", "FIRST_BYTE_BOUNDS", "Family", "Metrics", "clear_gauges"]
 
-_FIRST_BYTE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_MILLISECONDS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000)
+FIRST_BYTE_BOUNDS = tuple(each / 1000 for each in _MILLISECONDS)
 _DECISION = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 _DURATION = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
@@ -71,7 +72,7 @@ FAMILIES: Mapping[str, Family] = {
     "swproxy_time_to_first_byte_seconds": Family(
         "histogram",
         "From a request's head to the first byte of the upstream's answer sent to the client.",
-        bounds=_FIRST_BYTE,
+        bounds=FIRST_BYTE_BOUNDS,
     ),
     "swproxy_request_seconds": Family(
         "histogram", "From a verified request's head to its end.", bounds=_DURATION
@@ -215,6 +216,18 @@ class Metrics:
         there, taken = self._tally.slots(keys)
         self._values[there] = most
         self._values[taken] = used
+
+    def moved(self, app: str) -> tuple[int, int, int]:
+        """Return what is counted of an application: bytes up, bytes down, tokens written."""
+        return (
+            self._counted(("swproxy_bytes_total", app, "up")),
+            self._counted(("swproxy_bytes_total", app, "down")),
+            self._counted(("swproxy_tokens_total", app, "output")),
+        )
+
+    def _counted(self, key: Key) -> int:
+        slot = self._tally.find(key)
+        return 0 if slot is None else int(self._values[slot])
 
     def dropped(self, count: int) -> None:
         """Count log lines that were given up."""

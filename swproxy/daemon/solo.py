@@ -4,13 +4,15 @@ The same object is what a supervisor runs in each of its worker processes, there
 listener and with a tally that the supervisor reads.
 """
 
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Sequence
 
 import trio
 
 from swproxy.config.config import Config
 from swproxy.daemon.admin import Admin
 from swproxy.daemon.balance import Share
+from swproxy.daemon.compose import Place
 from swproxy.daemon.ledgers import LedgerWatch
 from swproxy.daemon.levels import Levels
 from swproxy.daemon.listeners import Listener
@@ -18,6 +20,7 @@ from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import Metrics
 from swproxy.daemon.observers import Observers
 from swproxy.daemon.process_metrics import ProcessMetrics
+from swproxy.daemon.report import Report, Reporter, end_call
 from swproxy.daemon.service import Service
 from swproxy.daemon.tally import Tally
 from swproxy.proxy.record import Observer
@@ -45,12 +48,20 @@ class Solo:
         self.tally = tally
         self.metrics = Metrics(tally)
         self._process = ProcessMetrics(tally, name)
-        self._observer = Observers(self.metrics, observer)
+        self._name = name
+        self._started = trio.current_time()
+        self._reporter = Reporter(self.metrics, lambda: self.service.worker.calls)
+        self._observer = Observers(self.metrics, observer, self._reporter)
         self._watch = LedgerWatch(self.metrics)
         self.service = Service(
             config, listeners, self._observer, batch=batch, share=share, watch=self._watch
         )
         self._levels = Levels(self.service.worker, self.metrics)
+
+    @property
+    def config(self) -> Config:
+        """What is configured now."""
+        return self.service.worker.config
 
     @property
     def draining(self) -> bool:
@@ -74,6 +85,31 @@ class Solo:
         self.sample()
         return [self.tally]
 
+    def places(self) -> Sequence[Place]:
+        """Return this process."""
+        now = trio.current_time()
+        return [Place(self._name, "up", os.getpid(), now, self._started)]
+
+    async def report(self, since: int) -> Report:
+        """Tell those who look how things are, and which requests there were after so many."""
+        report = await self._reporter.report(since)
+        self.sample()
+        return report
+
+    async def reports(self, since: Sequence[int]) -> Sequence[Report | None]:
+        """Tell the same as of all workers there are."""
+        return [await self.report(since[0])]
+
+    async def end_call(self, request_id: str) -> bool:
+        """End a call under way; tell whether there is such a one."""
+        await trio.lowlevel.checkpoint()
+        return end_call(self.service.worker.calls, request_id)
+
+    def note(self, event: str, **fields: object) -> None:
+        """Log what somebody who looks has done."""
+        if self._watch.log is not None:
+            self._watch.log.event("warning", event, **fields)
+
     def sample(self) -> None:
         """Count the connections there are, and what the process takes of the machine."""
         idle, active = self.service.upstream_connections()
@@ -96,11 +132,8 @@ class Solo:
         def not_ready() -> str:
             return "draining" if self.draining else ""
 
-        def hosts() -> Collection[str]:
-            return self.service.worker.config.server.admin_hosts
-
         async with trio.open_nursery() as nursery:
-            asked = Admin(self.tallies, not_ready, hosts, self._observer.crashed)
+            asked = Admin(self, not_ready, self._observer.crashed)
             nursery.start_soon(asked.serve, admin)
             await nursery.start(self._serve, nursery.cancel_scope)
             nursery.start_soon(self._levels.run)

@@ -15,9 +15,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -26,11 +27,25 @@ from swproxy.config.config import Config
 from swproxy.daemon import activation, notify
 from swproxy.daemon.admin import Admin
 from swproxy.daemon.balance import LOAD_BYTES, Share
+from swproxy.daemon.compose import Place
 from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import clear_gauges
-from swproxy.daemon.orders import BEAT, READY, REFUSED, RELOADED, Orders, pack
+from swproxy.daemon.orders import (
+    ANSWER,
+    BEAT,
+    READY,
+    REFUSED,
+    RELOADED,
+    End,
+    Message,
+    Orders,
+    Tell,
+    Words,
+    pack,
+)
 from swproxy.daemon.process_metrics import ProcessMetrics
+from swproxy.daemon.report import Report
 from swproxy.daemon.tally import MEMORY_BYTES, Tally, shared_memory
 
 __all__ = ["HUNG_SECONDS", "Supervisor"]
@@ -45,6 +60,8 @@ _SETTLED_SECONDS = 60.0
 _WATCH_SECONDS = 0.5
 _KILL_SECONDS = 3.0
 _RELOAD_SECONDS = 30.0
+_ANSWER_SECONDS = 0.8
+"""Less than there is between two frames of the live feed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,17 +76,37 @@ class _Child:
     speaking: trio.Lock = field(default_factory=trio.Lock)
     answer: bytes = b""
     answered: trio.Event = field(default_factory=trio.Event)
+    asking: trio.Lock = field(default_factory=trio.Lock)
+    reply: Any = None
+    replied: trio.Event = field(default_factory=trio.Event)
+    started: float = field(default_factory=trio.current_time)
     beaten: float = field(default_factory=trio.current_time)
     hung: bool = False
     """given up since it did not beat any more"""
 
+    def __post_init__(self) -> None:
+        self.replied.set()
+
     async def tell(self, orders: Orders) -> None:
         """Send orders; to one that is gone they don't matter any more."""
+        self.config = orders.config
+        self.answered = trio.Event()
+        await self._send(orders)
+
+    async def ask(self, question: Tell | End) -> Any:
+        """Return what the worker answers, None if it is gone. To be called under a deadline."""
+        async with self.asking:
+            # One that hangs is asked no more: its pipe must not fill.
+            await self.replied.wait()
+            self.reply, self.replied = None, trio.Event()
+            await self._send(question)
+            await self.replied.wait()
+            return self.reply
+
+    async def _send(self, message: Message) -> None:
         async with self.speaking:
-            self.config = orders.config
-            self.answered = trio.Event()
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self.pipe.send_all(pack(orders))
+                await self.pipe.send_all(pack(message))
 
 
 class Supervisor:
@@ -99,7 +136,14 @@ class Supervisor:
             share.leave()
         self._children: list[_Child | None] = [None] * count
         self._started = [trio.Event() for _ in range(count)]
+        self._died = [0] * count
+        self._began = trio.current_time()
         self.draining = False
+
+    @property
+    def config(self) -> Config:
+        """What is configured now."""
+        return self._config
 
     async def run(
         self,
@@ -109,7 +153,7 @@ class Supervisor:
     ) -> None:
         """Supervise until all workers have drained, or until cancelled: then they end at once."""
         async with trio.open_nursery() as nursery:
-            asked = Admin(self.tallies, self._not_ready, self._admin_hosts, self._log.crashed)
+            asked = Admin(self, self._not_ready, self._log.crashed)
             nursery.start_soon(asked.serve, admin)
             async with trio.open_nursery() as workers:
                 for index in range(len(self._children)):
@@ -158,8 +202,56 @@ class Supervisor:
         self._process.sample()
         return [*self._tallies, self._own]
 
-    def _admin_hosts(self) -> Collection[str]:
-        return self._config.server.admin_hosts
+    def places(self) -> Sequence[Place]:
+        """Return the workers, and this process."""
+        now = trio.current_time()
+        found: list[Place] = []
+        for index, (child, died) in enumerate(zip(self._children, self._died, strict=True)):
+            if child is None:
+                found.append(Place(f"{index}", "down", None, now, now, died))
+            else:
+                ready = child.ready.is_set()
+                found.append(
+                    Place(
+                        f"{index}",
+                        "up" if ready else "starting",
+                        child.process.pid,
+                        child.beaten,
+                        child.started,
+                        died,
+                    )
+                )
+        own = Place("supervisor", "up", os.getpid(), now, self._began, serves=False)
+        return [*found, own]
+
+    async def reports(self, since: Sequence[int]) -> Sequence[Report | None]:
+        """Ask every worker that is up; None of one that does not answer in time."""
+        return [
+            *await self._ask_all([Tell(last) for last in since[: len(self._children)]]),
+            None,
+        ]
+
+    async def end_call(self, request_id: str) -> bool:
+        """End a call under way; tell whether there is such a one."""
+        return any(await self._ask_all([End(request_id)] * len(self._children)))
+
+    def note(self, event: str, **fields: object) -> None:
+        """Log what somebody who looks has done."""
+        self._log.event("warning", event, **fields)
+
+    async def _ask_all(self, questions: Sequence[Tell | End]) -> Sequence[Any]:
+        """Ask each worker its question; None of one that is not up, or not in time."""
+        answers: list[Any] = [None] * len(questions)
+
+        async def ask(index: int, child: _Child) -> None:
+            answers[index] = await child.ask(questions[index])
+
+        with trio.move_on_after(_ANSWER_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for index, child in enumerate(self._children):
+                    if child is not None and child.ready.is_set():
+                        nursery.start_soon(ask, index, child)
+        return answers
 
     def _not_ready(self) -> str:
         if self.draining:
@@ -180,6 +272,7 @@ class Supervisor:
             pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
             failures += 1
             self._own.values[self._restarts] += 1
+            self._died[index] += 1
             self._log.event(
                 "error", "worker-died", worker=f"{index}", reason=reason, restart_in=pause
             )
@@ -205,6 +298,7 @@ class Supervisor:
         finally:
             self._children[index] = None
             child.answered.set()
+            child.replied.set()
             # _end kills in time; the deadline is for a process that even the kernel can't end.
             deadline = trio.current_time() + 3 * _KILL_SECONDS
             with trio.CancelScope(shield=True, deadline=deadline):
@@ -242,9 +336,10 @@ class Supervisor:
     async def _hear(self, index: int, child: _Child) -> None:
         """Take note of what a worker says."""
         with contextlib.suppress(trio.BrokenResourceError):
-            async for words in child.pipe:
+            words = Words()
+            async for data in child.pipe:
                 child.beaten = trio.current_time()
-                for word in (bytes(words[i : i + 1]) for i in range(len(words))):
+                for word, answer in words.feed(bytes(data)):
                     if word == READY:
                         child.ready.set()
                         self._started[index].set()
@@ -252,6 +347,9 @@ class Supervisor:
                     elif word in (RELOADED, REFUSED):
                         child.answer = word
                         child.answered.set()
+                    elif word == ANSWER:
+                        child.reply = answer
+                        child.replied.set()
                     else:
                         assert word == BEAT
 

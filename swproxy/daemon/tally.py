@@ -60,6 +60,10 @@ class Tally:
         found = self._slots.get(key)
         return self._add(key) if found is None else found
 
+    def find(self, key: Key) -> int | None:
+        """Return where the number of `key` is kept, if this process has counted under it."""
+        return self._slots.get(key)
+
     def slots(self, keys: Sequence[Key]) -> list[int]:
         """Return the places of several keys."""
         return [self.slot(key) for key in keys]

@@ -20,7 +20,18 @@ from swproxy.daemon.descriptors import raise_descriptor_limit
 from swproxy.daemon.heap import freeze_heap
 from swproxy.daemon.listeners import Listener
 from swproxy.daemon.log import Log
-from swproxy.daemon.orders import BEAT, READY, REFUSED, RELOADED, Decoder, Orders
+from swproxy.daemon.orders import (
+    BEAT,
+    READY,
+    REFUSED,
+    RELOADED,
+    Decoder,
+    End,
+    Message,
+    Orders,
+    Tell,
+    pack_answer,
+)
 from swproxy.daemon.solo import Solo
 from swproxy.daemon.tally import Tally
 
@@ -36,13 +47,14 @@ def main(descriptor: int) -> int:
     raise_descriptor_limit()
     with socket.socket(fileno=descriptor) as control:
         decoder = Decoder()
-        first: list[Orders] = []
+        first: list[Message] = []
         while not first:
             data = control.recv(65536)
             if not data:
                 return 0
             first = decoder.feed(data)
         orders = first[0]
+        assert isinstance(orders, Orders)
         log = Log(orders.config.server, name=orders.name)
         freeze_heap()
         try:
@@ -110,19 +122,27 @@ async def _obey_signals(
 async def _obey_orders(line: _Line, decoder: Decoder, solo: Solo, log: Log) -> None:
     try:
         async for data in line.stream:
-            for orders in decoder.feed(bytes(data)):
-                try:
-                    await solo.reload(orders.config)
-                except OSError:
-                    await line.say(REFUSED)
-                else:
-                    log.configure(orders.config.server)
-                    await line.say(RELOADED)
+            for message in decoder.feed(bytes(data)):
+                await line.say(await _obey(message, solo, log))
     except trio.BrokenResourceError:
         pass
     if not solo.draining:
         log.event("error", "supervisor-gone")
         solo.drain()
+
+
+async def _obey(message: Message, solo: Solo, log: Log) -> bytes:
+    """Do what is said; return what there is to say."""
+    if isinstance(message, Tell):
+        return pack_answer(await solo.report(message.since))
+    if isinstance(message, End):
+        return pack_answer(await solo.end_call(message.request_id))
+    try:
+        await solo.reload(message.config)
+    except OSError:
+        return REFUSED
+    log.configure(message.config.server)
+    return RELOADED
 
 
 async def _beat(line: _Line, solo: Solo) -> None:

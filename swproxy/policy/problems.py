@@ -364,6 +364,14 @@ _LIMITS = {
         "An order of `swproxy revoke`; a page that was open since before it.",
         "Have the page ask its backend for a fresh URL, if its user still may have one.",
     ),
+    "ended": Problem(
+        403,
+        "Call was ended by hand",
+        "Whoever operates swproxy has ended this call before the API had begun to answer. An answer"
+        " that has begun is cut, a WebSocket is closed with status 1008.",
+        "A button of the live page.",
+        "Ask who operates it. The URL is as good as before; `swproxy revoke` would have ended it.",
+    ),
     "rate-limited": Problem(
         429,
         "Too many requests",

@@ -52,7 +52,8 @@ from swproxy.proxy.drain import drain
 from swproxy.proxy.heads import SWITCH, request_head, response_head
 from swproxy.proxy.heartbeat import make_heartbeat
 from swproxy.proxy.metering import Metering
-from swproxy.proxy.record import Outcome
+from swproxy.proxy.progress import Progress
+from swproxy.proxy.record import Outcome, Record
 from swproxy.proxy.tunnel import Tunnel
 from swproxy.proxy.upstream import ResponseHead, UpstreamSilent, read_response_head
 from swproxy.quota.revocations import Revocations
@@ -101,6 +102,7 @@ class Forward:
         self._upload = admission.upload
         weights = admission.app.weights
         self.metering = Metering(weights) if weights is not None else None
+        self.progress = Progress(self.metering)
         # A reload may put another in its place, with other rules; what it dialled returns to it.
         self._pool = call.worker.pool
         self._request = _Request.SENDING
@@ -134,6 +136,11 @@ class Forward:
     def secret(self) -> str:
         """The application's secret that the URL was signed with."""
         return self._admission.secret
+
+    @property
+    def record(self) -> Record:
+        """What is known of the request."""
+        return self._record
 
     def is_revoked(self, revocations: Revocations) -> bool:
         """Tell whether the call's URL is among what is revoked."""
@@ -212,10 +219,10 @@ class Forward:
         """Send the request over `upstream`, relay its answer, and keep or close the connection."""
         self._request = _Request.SENDING
         reusable = False
-        before = head_end = upstream.stream.sent
+        before = upstream.stream.sent
         try:
             head = request_head(self._call, self._admission, metered=self.metering is not None)
-            head_end += len(head)
+            self.progress.send(upstream.stream, len(head))
             if self._upload.whole is not None:
                 await self._send(upstream, head + self._upload.whole)
                 self._request = _Request.SENT
@@ -224,7 +231,7 @@ class Forward:
                 reusable = await self._send_body_while_answer_comes(upstream, head)
         finally:
             self.reached = self.reached or upstream.stream.sent > before
-            self._record.bytes_up = max(0, upstream.stream.sent - head_end)
+            self._record.bytes_up = self.progress.up
             if reusable:
                 self._pool.give_back(upstream)
             else:
@@ -344,6 +351,7 @@ class Forward:
         record = self._record
         record.status = response.status
         self._enter(_Answer.RELAYED)
+        self.progress.relay(flow, len(head))
         try:
             flow.push(head + part)
             record.first_byte = trio.current_time()
@@ -354,7 +362,7 @@ class Forward:
             await self._go_on(upstream, response.body)
             raise
         finally:
-            record.bytes_down = max(0, flow.sent - len(head))
+            record.bytes_down = self.progress.down
 
     async def _tunnel(
         self, upstream: UpstreamConnection, response: ResponseHead, handshake: Handshake
@@ -382,6 +390,7 @@ class Forward:
         self._enter(_Answer.TUNNELLED)
         self.keep_alive = False
         self._tunnel_open = tunnel
+        self.progress.relay(tunnel.down, len(head), tunnel.up)
         try:
             tunnel.begin(head, response.rest, self._call.downstream.receive_now())
             record.first_byte = trio.current_time()
@@ -393,8 +402,7 @@ class Forward:
                 record.code = tunnel.code
                 record.detail = tunnel.closed_here
         finally:
-            upstream.stream.sent += tunnel.up.sent
-            record.bytes_down = max(0, tunnel.down.sent - len(head))
+            record.bytes_down = self.progress.down
 
     def _expect_first_byte(self) -> None:
         seconds = self._config.upstream.first_byte_seconds

@@ -61,6 +61,14 @@ class Metering:
         if self._meter is not None:
             response.body.tap = self._meter.feed
 
+    @property
+    def seen(self) -> int | None:
+        """About how many tokens have gone by, while the answer does; None where none can be read.
+
+        Of an answer that comes as events, one each; one that comes whole says it at its end.
+        """
+        return self._meter.events if self._meter is not None else None
+
     def spent(self, *, sent: int, received: int) -> Spent:
         """Return what was used, once all is over.
 

@@ -11,7 +11,8 @@ from swproxy.net.pool import Pool
 from swproxy.net.pump import Pump
 from swproxy.net.turns import Turns
 from swproxy.proxy.drain import Drains
-from swproxy.proxy.record import Observer
+from swproxy.proxy.progress import Progress
+from swproxy.proxy.record import Observer, Record
 from swproxy.proxy.slots import Slots
 from swproxy.proxy.spool import SpoolBudget
 from swproxy.quota.ledger import Ledger, NoLedger
@@ -42,7 +43,7 @@ class Endable(Protocol):
 
 
 class Standing(Protocol):
-    """A call under way, as far as it may lose what it was let in by."""
+    """A call under way, as far as it may lose what it was let in by, or be looked at."""
 
     @property
     def app_id(self) -> str:
@@ -51,6 +52,14 @@ class Standing(Protocol):
     @property
     def secret(self) -> str:
         """The application's secret that its URL was signed with."""
+
+    @property
+    def record(self) -> Record:
+        """What is known of it."""
+
+    @property
+    def progress(self) -> Progress:
+        """How far it has come."""
 
     def is_revoked(self, revocations: Revocations) -> bool:
         """Tell whether its URL is among what is revoked."""

@@ -25,6 +25,8 @@ def test_defaults_are_those_of_the_interface() -> None:
         "workers": 1,
         "admin_listen": None,
         "admin_hosts": (),
+        "admin_token": "",
+        "admin_actions": False,
         "public_url": "",
         "tls_certificate": None,
         "tls_key": None,

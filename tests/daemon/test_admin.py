@@ -50,7 +50,7 @@ async def test_it_answers_what_it_is_for(path: str) -> None:
 @pytest.mark.parametrize(
     ("line", "status"),
     [
-        (b"GET /", 404),
+        (b"GET /favicon.ico", 404),
         (b"GET /metrics/", 404),
         (b"POST /metrics", 405),
         (b"DELETE /healthz", 405),
