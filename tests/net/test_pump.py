@@ -19,6 +19,7 @@ from swproxy.net.failure import DownstreamGone, UpstreamFailure
 from swproxy.net.flow import EVENT_BYTES, Endpoint, Flow
 from swproxy.net.poller import Poller, PortablePoller, ReadinessPoller
 from swproxy.net.pump import BUFFER_SIZE, GATHER_FLOWS, GATHER_SECONDS, Pump
+from swproxy.net.timer import ClockTimer
 from tests.support.wire import authority, server_context
 
 
@@ -389,7 +390,7 @@ async def test_events_of_many_flows_gather_and_move_together(
     poller = CountingPoller()
     # However late a look is over: with nothing left it is one like any other.
     monkeypatch.setattr("swproxy.net.pump.MOVE_SECONDS", -1.0)
-    async with many_flows(Pump(poller), GATHER_FLOWS) as flows:
+    async with many_flows(Pump(poller, ClockTimer()), GATHER_FLOWS) as flows:
         mock_clock.jump(1)
         await send(flows[:1])
         assert received(flows[:1]) == [b"event"]
