@@ -6,6 +6,7 @@ whoever reads it next. The body never passes through h11: `ResponseHead.body` kn
 `ResponseHead.rest` is the beginning of it that arrived with the head.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import TypeGuard
 
@@ -29,8 +30,12 @@ _UPGRADE = h11.Request(
     headers=[(b"Host", b"upstream"), (b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")],
 )
 _REQUEST_END = h11.EndOfMessage()
-"""What h11 is told of the request. It needs to know that one was sent; its method would matter for
-the framing of the body, which is not h11's business here."""
+"""What h11 is told of the request where interim answers or a 101 may come, which it takes only if
+it knows of one. The method would matter for the framing of the body, not h11's business here."""
+
+_FINAL = re.compile(rb"HTTP/1\.[01] [2-5]")
+"""How an answer begins, at once, that is no interim one; h11 takes that without a request as well,
+since servers may answer before they are asked (RFC 9110 section 15.5.9), at half the cost."""
 
 _MAX_INTERIM = 16
 """Answers of status 1xx before the real one; 100 and a few 103 are all that is seen in earnest."""
@@ -112,8 +117,6 @@ async def read_response_head(
     come. The caller sets the deadline.
     """
     parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
-    parser.send(_UPGRADE if upgrade else _REQUEST)
-    parser.send(_REQUEST_END)
     interim = total = 0
     while True:
         try:
@@ -122,6 +125,9 @@ async def read_response_head(
             raise (_broken_off() if total else UpstreamSilent()) from error
         if not data:
             raise _broken_off() if total else UpstreamSilent()
+        if not total and (upgrade or not _FINAL.match(data)):
+            parser.send(_UPGRADE if upgrade else _REQUEST)
+            parser.send(_REQUEST_END)
         total += len(data)
         await turn()
         try:
