@@ -96,6 +96,7 @@ class Service:
             self._nursery.start_soon(self._turns.run)
             await self._nursery.start(self.worker.ledger.run)
             self._nursery.start_soon(self.worker.pump.run)
+            self._nursery.start_soon(self.worker.sweep)
             self._nursery.start_soon(self._run_pool)
             async with trio.open_nursery() as connections:
                 self._share.tell(self.open)

@@ -10,6 +10,8 @@ under way: closing at once would make the kernel reset the connection and could 
 away from the client (RFC 9112 section 9.6). With a reset, when an answer has been cut short.
 """
 
+import math
+
 import httpcore
 import trio
 
@@ -47,6 +49,7 @@ class Connection:
         self.endpoint: Endpoint
         self._buffer = b""
         self._fresh = True
+        self._waits_until = math.inf
         self._draining = False
         self._cut = False
 
@@ -134,12 +137,19 @@ class Connection:
 
     async def _wait_for_bytes(self, seconds: float) -> bool:
         """Wait between requests; tell whether another one has begun."""
+        if self._fresh:
+            # A request comes together with its connection, or right behind it.
+            self._buffer = skip_empty_lines(self.stream.read_now())
         if self._draining:
             seconds = min(seconds, _FRESH_SECONDS) if self._fresh else 0
-        with trio.move_on_after(seconds) as self.worker.idle[self]:
-            while not self._buffer and (data := await self.stream.read()):
-                self._buffer = skip_empty_lines(data)
-        self.worker.idle.pop(self, None)
+        if not self._buffer:
+            self._waits_until = trio.current_time() + seconds
+            with trio.CancelScope() as self.worker.idle[self]:
+                if not seconds:
+                    self.worker.idle[self].cancel()
+                while not self._buffer and (data := await self.stream.read()):
+                    self._buffer = skip_empty_lines(data)
+            self.worker.idle.pop(self, None)
         self._fresh = False
         if not self._buffer and self._draining:
             # What came just as the wait was called off is answered all the same.
@@ -178,9 +188,14 @@ class Connection:
         self._draining = True
         wait = self.worker.idle.get(self)
         if wait is not None and self._fresh:
-            wait.deadline = min(wait.deadline, trio.current_time() + _FRESH_SECONDS)
+            self._waits_until = min(self._waits_until, trio.current_time() + _FRESH_SECONDS)
         elif wait is not None:
             wait.cancel()
+
+    def sweep(self, now: float) -> None:
+        """See Drainable."""
+        if now >= self._waits_until:
+            self.worker.idle[self].cancel()
 
     def give_way(self, scope: trio.CancelScope) -> None:
         """Make room for another: politely where there is no request, else by cancelling `scope`."""

@@ -108,8 +108,9 @@ class Forward:
         self._request = _Request.SENDING
         self._answer = _Answer.AWAITED
         self._upload_error: Refusal | UpstreamFailure | TimeSpent | DownstreamGone | None = None
-        # Cancelled when the client has gone; a deadline of it is always somebody's, see `_overdue`.
-        self._scope = trio.CancelScope(deadline=call.ends_at)
+        # Cancelled when the client has gone, or by `_overdue`, at which the call may have to end.
+        self._scope = trio.CancelScope()
+        self._due = call.ends_at
         self._overdue: UpstreamFailure | TimeSpent | CallEnded = TimeSpent()
         self._tunnel_open: Tunnel | None = None
 
@@ -154,6 +155,11 @@ class Forward:
         self._overdue = CallEnded(code, detail)
         self._scope.cancel()
 
+    def sweep(self, now: float) -> None:
+        """End the call if what it waits for has not come by `now`."""
+        if now >= self._due:
+            self._scope.cancel()
+
     def _enter(self, state: _Answer) -> None:
         assert state in _NEXT[self._answer], f"{self!r} can't become {state.name}"
         self._answer = state
@@ -183,7 +189,7 @@ class Forward:
         if until is None:
             self._scope.cancel()
         else:
-            self._scope.deadline = min(self._scope.deadline, until)
+            self._due = min(self._due, until)
 
     def _may_go_on_until(self) -> float | None:
         """Return how long the call may go on without its client, if it may."""
@@ -302,7 +308,7 @@ class Forward:
             payload_only=not self._call.head.http11,
             upgrade=handshake is not None,
         )
-        self._scope.deadline = math.inf
+        self._due = math.inf  # the pump has deadlines of its own
         self._enter(_Answer.HEARD)
         # What an upstream has received when it answers, its answer acknowledges.
         whole = self._request is _Request.SENT and not unsent_bytes(upstream.stream.socket)
@@ -410,4 +416,4 @@ class Forward:
         deadline = trio.current_time() + seconds
         if deadline < self._call.ends_at:
             self._overdue = UpstreamFailure("upstream-timeout", late)
-            self._scope.deadline = deadline
+            self._due = deadline

@@ -21,6 +21,8 @@ from swproxy.sw1.refusal import Refusal
 
 __all__ = ["Drainable", "Endable", "Standing", "Worker"]
 
+_SWEEP_SECONDS = 1.0
+
 _GOODBYE_SECONDS = 3.0
 """For Close frames to be sent, answered and acted upon."""
 
@@ -33,6 +35,9 @@ class Drainable(Protocol):
 
     def drain(self) -> None:
         """Close as soon as no request is under way, nor about to come."""
+
+    def sweep(self, now: float) -> None:
+        """Wait for a request no longer, if `now` is when that ends."""
 
 
 class Endable(Protocol):
@@ -67,6 +72,9 @@ class Standing(Protocol):
     def end(self, code: str, detail: str) -> None:
         """End it: `code` names the problem, `detail` is for the client."""
 
+    def sweep(self, now: float) -> None:
+        """End it if `now` is later than what it waits for may be."""
+
 
 @dataclass(slots=True, eq=False)
 class Worker:
@@ -91,6 +99,20 @@ class Worker:
     tunnels: set[Endable] = field(default_factory=set)
     tunnels_end: float = math.inf
     """when the clock is there, tunnels are closed; see `end_tunnels`"""
+
+    async def sweep(self) -> None:
+        """Look once a second for who waits in vain, until cancelled.
+
+        Nearly every wait ends well, and a deadline of trio's costs each of them as much as reading
+        a head. So those of which a second more does not matter are only written down.
+        """
+        while True:
+            await trio.sleep(_SWEEP_SECONDS)
+            now = trio.current_time()
+            for call in list(self.calls):
+                call.sweep(now)
+            for connection in list(self.idle):
+                connection.sweep(now)
 
     def end_revoked(self, revocations: Revocations) -> None:
         """End the calls whose URLs are revoked."""
