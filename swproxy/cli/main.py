@@ -32,6 +32,7 @@ from swproxy.cli.options import (
     to_type,
 )
 from swproxy.cli.terminal import Commands, print_faults, print_report, print_secret, print_tries
+from swproxy.cli.top import top
 from swproxy.config import DEFAULT_CONFIG
 from swproxy.sw1.claims import EXPIRY_SECONDS
 from swproxy.sw1.sign import sign_url
@@ -276,7 +277,7 @@ def serve(config: Path) -> None:
     sys.exit(run(config))
 
 
-for _command in (usage, limits, revoke):
+for _command in (usage, limits, revoke, top):
     main.add_command(_command)
 
 

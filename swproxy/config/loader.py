@@ -28,6 +28,7 @@ from swproxy.config.config import App, Config
 from swproxy.config.exposure import open_to_others, reached_by_others
 from swproxy.config.faults import ConfigError, Fault, key_path
 from swproxy.config.limit_faults import doubtful_limits
+from swproxy.config.listen_address import ListenAddress
 from swproxy.config.reach import Resolve, nothing_resolved, unreachable_patterns
 from swproxy.config.references import BadReferenceError, Reference, split
 
@@ -37,6 +38,7 @@ __all__ = [
     "Inspection",
     "applications",
     "inspect",
+    "load_admin",
     "load_to_sign",
     "locked",
     "remove",
@@ -71,6 +73,17 @@ def load_to_sign(path: Path, environ: Mapping[str, str]) -> Config:
     The API's key, the certificate's key and the like may be out of reach of whoever signs.
     """
     return _inspect(path, environ, to_sign=True).require()
+
+
+def load_admin(path: Path, environ: Mapping[str, str]) -> tuple[ListenAddress | None, str]:
+    """Read only where the admin listener is, and its token."""
+    assembly = Assembly(path, partial(_resolve, directory=path.parent, environ=environ, keys=[]))
+    server = (_read_toml(path, assembly.faults) or {}).get("server", {})
+    own = {key: value for key, value in server.items() if key in ("admin_listen", "admin_token")}
+    config = assembly.config({"server": own}, [])
+    if assembly.faults:
+        raise ConfigError(assembly.faults)
+    return config.server.admin_listen, config.server.admin_token
 
 
 def inspect(

@@ -99,7 +99,7 @@ class TestHelp:
         text = ok("--help")
         listed = re.findall(r"^  (\w+)   ? *[A-Z]", text.partition("Commands:")[2], re.MULTILINE)
         first = ["demo", "init", "app", "sign", "explain", "check", "serve"]
-        assert listed == [*first, "usage", "limits", "revoke"]
+        assert listed == [*first, "usage", "limits", "revoke", "top"]
         assert "..." not in text.partition("Commands:")[2]
         assert "_SWPROXY_COMPLETE=bash_source" in text
 

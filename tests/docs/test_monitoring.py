@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.support import ROOT
 from tests.support.monitoring import (
@@ -19,6 +20,7 @@ from tests.support.monitoring import (
 )
 from tests.support.pages import block
 from tests.support.parts import require
+from tests.support.running import daemon
 from tests.support.shell import shell
 
 _MATCHED = re.compile(r"\b(swproxy_\w+)\{([^}]*)\}")
@@ -226,3 +228,18 @@ def test_an_alert_sounds_when_it_should_and_alone(ill: str, tmp_path: Path) -> N
     tests = tmp_path / "tests.yml"
     tests.write_text(json.dumps({"rule_files": [str(ALERTS)], "tests": [_tested(series, firing)]}))
     _promtool("test", "rules", tests)
+
+
+async def test_a_look_from_a_terminal_is_as_the_page_says(tmp_path: Path) -> None:
+    async with daemon(tmp_path / "d") as running:
+        config = tmp_path / "d" / "swproxy.toml"
+        text = config.read_text().replace(
+            'admin_listen = "127.0.0.1:0"', f'admin_listen = "127.0.0.1:{running.admin_port}"'
+        )
+        config.write_text(text)
+        script = block("top").replace("/etc/swproxy/swproxy.toml", str(config))
+        script = script.replace("swproxy top --", f"swproxy top --config {config} --")
+        done = await trio.to_thread.run_sync(shell, tmp_path, script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("swproxy 0.") == 2
+    assert '"workers": [' in done.stdout

@@ -66,10 +66,13 @@ OUTCOMES: Mapping[str, str] = {
 
 ENVIRONMENT: Mapping[str, str] = {
     "SWPROXY_CONFIG": "The configuration's path, for every command that takes `--config`.",
+    "SWPROXY_ADMIN_TOKEN": "The admin listener's token, for `top` where it can't be read.",
     "SW_ID": "The application to sign or explain as, together with SW_SECRET.",
     "SW_SECRET": "Its secret.",
     "SW_HOST": "The proxy's public address, for `sign`; the same as its `--host`.",
     "SSH_CONNECTION": "Set by sshd: the address to name in the `ssh -L` line that `demo` prints.",
+    "TERM": "The kind of terminal: with `dumb`, or none, `top` prints one plain frame.",
+    "COLUMNS": "How wide that frame may be; 160 if nobody says.",
     "NO_COLOR": "Set to anything: no colours on a terminal.",
     "CREDENTIALS_DIRECTORY": "Set by systemd: where `${file:PATH}` looks for a relative path.",
     "RUNTIME_DIRECTORY": "Set by systemd: where the store is, unless `store.path` says so.",

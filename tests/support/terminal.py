@@ -1,10 +1,13 @@
 """A terminal with a shell in it, as a person has one: what is typed runs, Ctrl-C interrupts."""
 
+import fcntl
 import os
 import pty
 import re
 import signal
+import struct
 import sys
+import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -47,6 +50,11 @@ class Terminal:
             assert data, f"the terminal was closed: {self.shown}"
             self.shown += data.decode(errors="replace")
         return found
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Make the window this large; what runs in it is told."""
+        size = struct.pack("HHHH", lines, columns, 0, 0)
+        fcntl.ioctl(self._master.fileno(), termios.TIOCSWINSZ, size)
 
     async def interrupt(self) -> None:
         """Press Ctrl-C."""
