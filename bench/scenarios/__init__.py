@@ -8,7 +8,9 @@ from types import ModuleType
 
 from bench.figures import Label, Metric
 from bench.scenarios import (
+    accept,
     bulk,
+    fleet,
     idle,
     imports,
     judge,
@@ -77,6 +79,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         _scenario(slow),
         _scenario(websocket, Plot(websocket.CPU, "tunnels", {"upstream": "https"})),
         _scenario(workers),
+        _scenario(accept),
         _scenario(meter),
         _scenario(refused),
         _scenario(sign),
@@ -84,5 +87,6 @@ SCENARIOS: Mapping[str, Scenario] = {
         _scenario(imports),
         _scenario(limits),
         _scenario(store),
+        _scenario(fleet),
     )
 }

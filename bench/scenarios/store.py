@@ -83,7 +83,7 @@ async def _file(directory: Path) -> AsyncIterator[Ledger]:
 
 @asynccontextmanager
 async def _on(server: Server) -> AsyncIterator[Ledger]:
-    ledger = ValkeyLedger(StoreAddress(nodes=(("127.0.0.1", server.port),)), Login())
+    ledger = ValkeyLedger(StoreAddress(nodes=(("127.0.0.1", server.port),)), Login(), seconds=5)
     async with trio.open_nursery() as nursery:
         await nursery.start(ledger.run)
         yield ledger
