@@ -68,6 +68,13 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Samples of each figure.")
 @click.option("--subjects", "names", metavar="A,B", help="Only these; default: all there are.")
 @click.option(
+    "--only",
+    "only",
+    multiple=True,
+    metavar="LABEL=A,B",
+    help="Only what has these labels, as the tables show them: upstream=https, streams=20,150.",
+)
+@click.option(
     "--peer",
     "peers",
     multiple=True,
@@ -99,13 +106,16 @@ def main(
     quick: bool,
     rounds: int | None,
     names: str | None,
+    only: tuple[str, ...],
     peers: tuple[str, ...],
     templates: tuple[str, ...],
     json_file: Path | None,
     plot_directory: Path | None,
 ) -> None:
     """Measure swproxy beside direct access, a plain httpcore proxy, nginx and any peer."""
-    options = Options(quick, rounds, choose(names, peers, templates))
+    labels = dict(_pair(text, "--only") for text in only)
+    wanted = {name: frozenset(values.split(",")) for name, values in labels.items()}
+    options = Options(quick, rounds, choose(names, peers, templates), wanted)
     # However this ends, the beds' exit stacks end what was started.
     for number in _ENDING:
         signal.signal(number, _interrupt)

@@ -1,19 +1,16 @@
 """The budgets, as data: what is measured against what, and what came of it.
 
-A term is a number taken from the figures; it is None when what it needs was not measured, and then
-the budget is not judged.
+A budget for which something was not measured is not judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.figures import Figures, Label
+from bench.figures import Figures
+from bench.terms import Term, constant, figure, larger, ratio, times
 
 __all__ = ["BUDGETS", "Budget", "Verdict", "judge"]
-
-Term = Callable[[Figures], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,116 +48,111 @@ def judge(figures: Figures) -> list[Verdict]:
     return verdicts
 
 
-def _figure(scenario: str, subject: str, metric: str, **labels: Label) -> Term:
-    return lambda figures: figures.median(scenario, subject, metric, **labels)
+def _streams(subject: str, metric: str, streams: int, turns: str = "spread") -> Term:
+    return figure("sse", subject, metric, upstream="https", streams=streams, turns=turns)
 
 
-def _constant(value: float) -> Term:
-    return lambda _: value
-
-
-def _combined(of: Callable[[float, float], float], first: Term, second: Term) -> Term:
-    def term(figures: Figures) -> float | None:
-        values = first(figures), second(figures)
-        if values[0] is None or values[1] is None:
-            return None
-        return of(values[0], values[1])
-
-    return term
-
-
-def _ratio(first: Term, second: Term) -> Term:
-    return _combined(lambda one, other: one / other if other else float("inf"), first, second)
-
-
-def _times(factor: float, term: Term) -> Term:
-    return _combined(lambda one, other: one * other, _constant(factor), term)
-
-
-def _larger(first: Term, second: Term) -> Term:
-    return _combined(max, first, second)
-
-
-def _chunk(subject: str, turns: str) -> Term:
-    return _figure("sse", subject, "cpu_us_per_chunk", upstream="https", streams=150, turns=turns)
-
-
-def _first_byte(subject: str, client: str) -> Term:
-    return _figure("ttfb", subject, "added_p50_ms", upstream="https", client=client, concurrency=1)
+def _first_byte(subject: str, metric: str, client: str) -> Term:
+    return figure("ttfb", subject, metric, upstream="https", client=client, concurrency=1)
 
 
 def _rate(subject: str, concurrency: int) -> Term:
-    return _figure(
+    return figure(
         "small", subject, "requests_per_second", upstream="https", concurrency=concurrency
     )
 
 
 def _bulk(subject: str, scheme: str, direction: str) -> Term:
-    return _figure("bulk", subject, "megabytes_per_second", upstream=scheme, direction=direction)
+    return figure("bulk", subject, "megabytes_per_second", upstream=scheme, direction=direction)
 
 
 def _idle(metric: str, scheme: str, streams: int) -> Term:
-    return _figure("idle", "swproxy", metric, upstream=scheme, streams=streams)
+    return figure("idle", "swproxy", metric, upstream=scheme, streams=streams)
 
 
 def _workers(metric: str, scheme: str, workers: int) -> Term:
-    return _figure("workers", "swproxy", metric, upstream=scheme, workers=workers)
+    return figure("workers", "swproxy", metric, upstream=scheme, workers=workers, client="kept")
 
 
-def _sse_budgets(turns: str) -> list[Budget]:
-    ours = _chunk("swproxy", turns)
-    where = f"SSE, https, 150 streams, {turns}"
-    return [
-        Budget(1, "sse", f"{where}: CPU per chunk", "us", ours, _constant(20)),
-        Budget(
-            1,
-            "sse",
-            f"{where}: over plain",
-            "x",
-            _ratio(ours, _chunk("plain", turns)),
-            _constant(0.25),
-        ),
-        Budget(
-            1,
-            "sse",
-            f"{where}: over nginx",
-            "x",
-            _ratio(ours, _chunk("nginx", turns)),
-            _constant(3),
-        ),
-    ]
+def _chunk_over(peer: str, streams: int, turns: str, most: float) -> Budget:
+    ours, theirs = (
+        _streams(subject, "cpu_us_per_chunk", streams, turns) for subject in ("swproxy", peer)
+    )
+    text = f"SSE, https, {streams} streams, {turns}: CPU per chunk, over {peer}"
+    return Budget(1, "sse", text, "x", ratio(ours, theirs), constant(most))
 
 
 BUDGETS: tuple[Budget, ...] = (
-    *_sse_budgets("spread"),
-    *_sse_budgets("in step"),
+    Budget(
+        1,
+        "sse",
+        "SSE, https, 150 streams, spread: CPU per chunk, alone",
+        "us",
+        _streams("swproxy", "cpu_us_per_chunk", 150),
+        constant(28),
+    ),
+    *(_chunk_over(peer, 150, "spread", 1) for peer in ("nginx", "go", "caddy")),
+    _chunk_over("plain", 150, "spread", 0.25),
+    _chunk_over("nginx", 150, "in step", 1.15),
+    _chunk_over("nginx", 20, "spread", 1.4),
+    *(
+        Budget(
+            1,
+            "sse",
+            f"SSE, https, {streams} streams, spread: delay, p50",
+            "ms",
+            _streams("swproxy", "delay_p50_ms", streams),
+            constant(most),
+        )
+        for streams, most in ((150, 1.0), (20, 0.2))
+    ),
+    *(
+        Budget(
+            2,
+            "ttfb",
+            f"time to first byte, https, c=1, {client}: p50",
+            "ms",
+            _first_byte("swproxy", "ttfb_p50_ms", client),
+            constant(most),
+        )
+        for client, most in (("kept", 0.36), ("fresh", 0.45))
+    ),
     *(
         Budget(
             2,
             "ttfb",
             f"added time to first byte, https, c=1, {client}: p50",
             "ms",
-            _first_byte("swproxy", client),
-            _larger(_times(3, _first_byte("nginx", client)), _constant(0.25)),
+            _first_byte("swproxy", "added_p50_ms", client),
+            larger(times(3, _first_byte("nginx", "added_p50_ms", client)), constant(0.25)),
         )
         for client in ("kept", "fresh")
     ),
     Budget(
         3,
         "small",
-        "small requests, https, c=64: over plain",
-        "x",
-        _ratio(_rate("swproxy", 64), _rate("plain", 64)),
-        _constant(5),
+        "small requests, https, c=64",
+        "/s",
+        _rate("swproxy", 64),
+        constant(3000),
         floor=True,
     ),
     Budget(
         3,
         "small",
-        "small requests, https: c=512 over c=16",
+        "small requests, https, c=64: over plain",
         "x",
-        _ratio(_rate("swproxy", 512), _rate("swproxy", 16)),
-        _constant(0.9),
+        ratio(_rate("swproxy", 64), _rate("plain", 64)),
+        constant(5),
+        floor=True,
+    ),
+    Budget(
+        3,
+        "small",
+        "small requests, https: c=512 over c=64",
+        "x",
+        ratio(_rate("swproxy", 512), _rate("swproxy", 64)),
+        constant(0.95),
         floor=True,
     ),
     *(
@@ -169,8 +161,8 @@ BUDGETS: tuple[Budget, ...] = (
             "bulk",
             f"100 MB {direction}, http: over nginx",
             "x",
-            _ratio(_bulk("swproxy", "http", direction), _bulk("nginx", "http", direction)),
-            _constant(1.5),
+            ratio(_bulk("swproxy", "http", direction), _bulk("nginx", "http", direction)),
+            constant(1.5),
             floor=True,
         )
         for direction in ("down", "up")
@@ -181,11 +173,20 @@ BUDGETS: tuple[Budget, ...] = (
             "bulk",
             f"100 MB {direction}, https: over direct",
             "x",
-            _ratio(_bulk("swproxy", "https", direction), _bulk("direct", "https", direction)),
-            _constant(0.6),
+            ratio(_bulk("swproxy", "https", direction), _bulk("direct", "https", direction)),
+            constant(0.6),
             floor=True,
         )
         for direction in ("down", "up")
+    ),
+    Budget(
+        4,
+        "bulk",
+        "100 MB down, https: over haproxy",
+        "x",
+        ratio(_bulk("swproxy", "https", "down"), _bulk("haproxy", "https", "down")),
+        constant(1),
+        floor=True,
     ),
     *(
         Budget(
@@ -194,7 +195,7 @@ BUDGETS: tuple[Budget, ...] = (
             f"5,000 idle streams, {scheme}: PSS each",
             "KB",
             _idle("pss_kb_per_stream", scheme, 5000),
-            _constant(limit),
+            constant(limit),
         )
         for scheme, limit in (("http", 15), ("https", 35))
     ),
@@ -204,10 +205,10 @@ BUDGETS: tuple[Budget, ...] = (
             "idle",
             f"5,000 idle streams, {scheme}: new request p50 over none open",
             "x",
-            _ratio(
+            ratio(
                 _idle("new_request_p50_ms", scheme, 5000), _idle("new_request_p50_ms", scheme, 0)
             ),
-            _constant(1.3),
+            constant(1.3),
         )
         for scheme in ("http", "https")
     ),
@@ -217,8 +218,8 @@ BUDGETS: tuple[Budget, ...] = (
             "workers",
             f"two workers over one, {scheme}: {name}",
             "x",
-            _ratio(_workers(metric, scheme, 2), _workers(metric, scheme, 1)),
-            _constant(1.8),
+            ratio(_workers(metric, scheme, 2), _workers(metric, scheme, 1)),
+            constant(1.8),
             floor=True,
         )
         for scheme in ("http", "https")
@@ -233,8 +234,8 @@ BUDGETS: tuple[Budget, ...] = (
             "slow",
             f"client that stops reading, {scheme}: {name}",
             unit,
-            _figure("slow", "swproxy", metric, upstream=scheme, clients=50),
-            _constant(limit),
+            figure("slow", "swproxy", metric, upstream=scheme, clients=50),
+            constant(limit),
         )
         for scheme in ("http", "https")
         for metric, name, unit, limit in (
@@ -248,8 +249,8 @@ BUDGETS: tuple[Budget, ...] = (
             "meter",
             f"{name}, https, 150 streams, {turns}",
             unit,
-            _figure("meter", "swproxy", metric, case=f"150 streams, https {turns}, difference"),
-            _constant(limit),
+            figure("meter", "swproxy", metric, case=f"150 streams, https {turns}, difference"),
+            constant(limit),
         )
         for turns in ("spread", "in step")
         for metric, name, unit, limit in (
@@ -262,24 +263,24 @@ BUDGETS: tuple[Budget, ...] = (
         "import",
         "import swproxy over bare python",
         "ms",
-        _figure("import", "import swproxy", "cpu_over_bare_ms"),
-        _constant(30),
+        figure("import", "import swproxy", "cpu_over_bare_ms"),
+        constant(30),
     ),
     Budget(
         8,
         "import",
         "trio, h11, httpcore modules loaded by it",
         "",
-        _figure("import", "import swproxy", "trio_modules"),
-        _constant(0),
+        figure("import", "import swproxy", "trio_modules"),
+        constant(0),
     ),
     Budget(
         9,
         "sign",
         "a 2 KB chat request judged by six terms",
         "us",
-        _figure("sign", "swproxy", "us_per_call", case="judge a 2 KB chat request, six terms"),
-        _constant(25),
+        figure("sign", "swproxy", "us_per_call", case="judge a 2 KB chat request, six terms"),
+        constant(25),
     ),
     *(
         Budget(
@@ -287,8 +288,8 @@ BUDGETS: tuple[Budget, ...] = (
             "judge",
             f"a large body that is judged keeps the loop: {case}",
             "ms",
-            _figure("judge", "swproxy", "longest_hold_ms", body=case),
-            _constant(5),
+            figure("judge", "swproxy", "longest_hold_ms", body=case),
+            constant(5),
         )
         for case in ("a long talk, 1 MB", "lists", "numbers", "too many texts, 1 MB")
     ),
@@ -297,10 +298,10 @@ BUDGETS: tuple[Budget, ...] = (
         "limits",
         "a decision with four checks",
         "us",
-        _figure(
+        figure(
             "limits", "swproxy", "cpu_us_per_decision", case="four checks: application and user"
         ),
-        _constant(60),
+        constant(60),
     ),
     *(
         Budget(
@@ -308,8 +309,8 @@ BUDGETS: tuple[Budget, ...] = (
             "limits",
             f"two workers at 2,000 decisions a second each: {name}",
             "ms",
-            _figure("limits", "swproxy", metric, case="2 workers, 2000 decisions a second each"),
-            _constant(limit),
+            figure("limits", "swproxy", metric, case="2 workers, 2000 decisions a second each"),
+            constant(limit),
         )
         for metric, name, limit in (
             ("decision_p99_ms", "p99 of a decision", 1),

@@ -10,7 +10,16 @@ from bench import budgets
 from bench.figures import Figure, Figures, Label, Metric
 from bench.scenarios import Scenario
 
-__all__ = ["as_json", "budget_table", "number", "scenario_table", "table"]
+__all__ = [
+    "as_json",
+    "budget_table",
+    "cell",
+    "figures_table",
+    "number",
+    "scenario_table",
+    "table",
+    "verdict_table",
+]
 
 _WIDTH = 100
 
@@ -45,36 +54,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns:
 
 def scenario_table(scenario: Scenario, figures: Figures) -> str:
     """Return the table of a scenario, with its title, notes and remarks."""
-    measured = figures.of(scenario.name)
-    metrics: dict[str, Metric] = {}
-    label_names: dict[str, None] = {}
-    rows: dict[tuple[tuple[Label, ...], str], dict[str, Figure]] = {}
-    for figure in measured:
-        metrics.setdefault(figure.metric.key, figure.metric)
-        label_names.update(dict.fromkeys(figure.labels))
-        rows.setdefault((tuple(figure.labels.values()), figure.subject), {})[figure.metric.key] = (
-            figure
-        )
-    # Subjects side by side under the same labels, in the order in which labels first came up.
-    places = {labels: place for place, labels in enumerate(dict.fromkeys(key[0] for key in rows))}
-    names = sorted({key[1] for key in rows}, key=[figure.subject for figure in measured].index)
-    ordered = sorted(rows.items(), key=lambda item: (places[item[0][0]], names.index(item[0][1])))
-    body = [
-        [
-            *map(str, labels),
-            subject,
-            *(_cell(found[key]) if key in found else "" for key in metrics),
-        ]
-        for (labels, subject), found in ordered
-    ]
-    header = [
-        *label_names,
-        "subject",
-        *(f"{metric.title} {metric.unit}".strip() for metric in metrics.values()),
-    ]
     parts = [f"## {scenario.name}: {scenario.title}"]
-    if body:
-        parts.append(table(header, body, text_columns=len(label_names) + 1))
+    if measured := figures.of(scenario.name):
+        parts.append(figures_table(measured))
     parts += [textwrap.fill(note, _WIDTH) for note in scenario.notes]
     remarks = [
         f"- {remark.subject}: {remark.text}"
@@ -84,7 +66,39 @@ def scenario_table(scenario: Scenario, figures: Figures) -> str:
     return "\n\n".join(parts + (["\n".join(remarks)] if remarks else []))
 
 
-def _cell(figure: Figure) -> str:
+def figures_table(measured: Sequence[Figure]) -> str:
+    """Return the table of some figures, subjects side by side under the same labels."""
+    metrics: dict[str, Metric] = {}
+    label_names: dict[str, None] = {}
+    rows: dict[tuple[tuple[Label, ...], str], dict[str, Figure]] = {}
+    for figure in measured:
+        metrics.setdefault(figure.metric.key, figure.metric)
+        label_names.update(dict.fromkeys(figure.labels))
+        rows.setdefault((tuple(figure.labels.values()), figure.subject), {})[figure.metric.key] = (
+            figure
+        )
+    # In the order in which labels first came up.
+    places = {labels: place for place, labels in enumerate(dict.fromkeys(key[0] for key in rows))}
+    names = sorted({key[1] for key in rows}, key=[figure.subject for figure in measured].index)
+    ordered = sorted(rows.items(), key=lambda item: (places[item[0][0]], names.index(item[0][1])))
+    body = [
+        [
+            *map(str, labels),
+            subject,
+            *(cell(found[key]) if key in found else "" for key in metrics),
+        ]
+        for (labels, subject), found in ordered
+    ]
+    header = [
+        *label_names,
+        "subject",
+        *(f"{metric.title} {metric.unit}".strip() for metric in metrics.values()),
+    ]
+    return table(header, body, text_columns=len(label_names) + 1)
+
+
+def cell(figure: Figure) -> str:
+    """Return the median of a figure, and its spread if there are several samples."""
     if len(figure.samples) == 1:
         return number(figure.median)
     low, high = figure.spread
@@ -92,6 +106,11 @@ def _cell(figure: Figure) -> str:
 
 
 def budget_table(verdicts: Sequence[budgets.Verdict]) -> str:
+    """Return the budgets beside what was measured, with a title."""
+    return f"## Budgets\n\n{verdict_table(verdicts)}"
+
+
+def verdict_table(verdicts: Sequence[budgets.Verdict]) -> str:
     """Return the budgets beside what was measured."""
     words = {True: "met", False: "MISSED", None: "not measured"}
     rows = [
@@ -109,7 +128,7 @@ def budget_table(verdicts: Sequence[budgets.Verdict]) -> str:
         for verdict in verdicts
     ]
     header = ["", "budget", "measured", "bound", "unit", "verdict"]
-    return f"## Budgets\n\n{table(header, rows, text_columns=2)}"
+    return table(header, rows, text_columns=2)
 
 
 def as_json(
@@ -125,6 +144,7 @@ def as_json(
                 "labels": dict(figure.labels),
                 "metric": figure.metric.key,
                 "unit": figure.metric.unit,
+                "title": figure.metric.title,
                 "median": figure.median,
                 "samples": figure.samples,
             }

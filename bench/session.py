@@ -35,6 +35,11 @@ class Options:
     quick: bool = False
     rounds: int | None = None
     subjects: tuple[Callable[[], Subject], ...] = (Direct,)
+    only: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def wants(self, labels: Mapping[str, Label]) -> bool:
+        """Tell whether to measure what has these labels."""
+        return all(str(labels[name]) in self.only[name] for name in labels.keys() & self.only)
 
     def rounds_of(self, usual: int) -> int:
         """Return how many rounds to do where `usual` are the default."""

@@ -1,7 +1,7 @@
-"""Line charts as SVG, by hand: a dozen curves do not need a plotting library and its arrays.
+"""Charts as SVG, by hand: a dozen curves do not need a plotting library and its arrays.
 
-Both axes are logarithmic, since concurrency and cost both span decades; what is not above zero has
-no place on them and is left out, except on the x axis, where nothing at all stands at one.
+Both axes of lines are logarithmic, since concurrency and cost both span decades; what is not above
+zero has no place on them and is left out, except on the x axis, where nothing at all stands at one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,23 @@ from html import escape
 from bench.figures import Figures
 from bench.scenarios import Plot, Scenario
 
-__all__ = ["chart", "plot"]
+__all__ = ["bars", "chart", "plot"]
 
 _WIDTH, _HEIGHT = 720, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 150, 40, 50
-_COLOURS = ("#888888", "#d1495b", "#30638e", "#3c887e", "#edae49", "#6a4c93", "#003d5b")
+_BARS = 130
+_OURS = "swproxy"
+_COLOURS = {
+    "direct": "#999999",
+    _OURS: "#d1495b",
+    "plain": "#b08968",
+    "nginx": "#2f9e44",
+    "haproxy": "#30638e",
+    "envoy": "#8e44ad",
+    "go": "#00a3bf",
+    "caddy": "#e09f3e",
+}
+_OTHERS = ("#555555", "#5c4d7d", "#7f5539", "#386641")
 
 Point = tuple[float, float, float, float]  # x, middle, low, high
 
@@ -55,11 +67,7 @@ def chart(title: str, x_title: str, y_title: str, lines: Mapping[str, Sequence[P
         [value for point in points for value in point[1:] if value > 0], _HEIGHT - _BOTTOM, _TOP
     )
     parts = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-            'font-family="sans-serif" font-size="12">'
-        ),
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+        *_open(_HEIGHT),
         _text(_LEFT, 22, title, "start", 'font-weight="bold"'),
         _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, x_title, "middle"),
         (
@@ -80,14 +88,58 @@ def chart(title: str, x_title: str, y_title: str, lines: Mapping[str, Sequence[P
             _text(_LEFT - 6, place + 4, f"{value:,.10g}", "end"),
         ]
     for index, (name, line) in enumerate(lines.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
-        parts += _curve(line, x_axis, y_axis, colour)
+        colour = _COLOURS.get(name) or _OTHERS[index % len(_OTHERS)]
+        parts += _curve(line, x_axis, y_axis, colour, 3 if name == _OURS else 1.5)
         legend = _TOP + 18 * index + 8
         parts += [
             _line(_WIDTH - _RIGHT + 14, legend, _WIDTH - _RIGHT + 34, legend, colour, 2),
             _text(_WIDTH - _RIGHT + 40, legend + 4, name, "start"),
         ]
     return "\n".join([*parts, "</svg>", ""])
+
+
+def bars(
+    title: str, unit: str, groups: Mapping[str, Mapping[str, float]], colours: Sequence[str]
+) -> str:
+    """Return an SVG document of bars: for each name one of each kind, from nothing upwards."""
+    kinds = list(dict.fromkeys(kind for group in groups.values() for kind in group))
+    longest = max(value for group in groups.values() for value in group.values())
+    step = 14 * len(kinds) + 10
+    height = _TOP + step * len(groups) + 34
+    parts = [*_open(height), _text(20, 22, title, "start", 'font-weight="bold"')]
+    for row, (name, group) in enumerate(groups.items()):
+        top = _TOP + step * row
+        weight = 'font-weight="bold"' if name == _OURS else ""
+        parts.append(_text(_BARS - 8, top + step / 2, name, "end", weight))
+        for index, kind in enumerate(kinds):
+            value = group.get(kind, 0.0)
+            length = value / longest * (_WIDTH - _BARS - 80)
+            y = top + 14 * index
+            parts += [
+                _box(_BARS, y, length, colours[index]),
+                _text(_BARS + length + 6, y + 10, f"{value:.3g}" if kind in group else "", "start"),
+            ]
+    for index, kind in enumerate(kinds):
+        x = _BARS + 170 * index
+        parts += [
+            _box(x, height - 22, 12, colours[index]),
+            _text(x + 18, height - 12, f"{kind} [{unit}]", "start"),
+        ]
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _box(x: float, y: float, width: float, colour: str) -> str:
+    return f'<rect x="{x}" y="{y}" width="{width:.1f}" height="12" fill="{colour}"/>'
+
+
+def _open(height: int) -> list[str]:
+    return [
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
+            'font-family="sans-serif" font-size="12">'
+        ),
+        f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
+    ]
 
 
 class _Axis:
@@ -120,10 +172,12 @@ class _Axis:
         return values
 
 
-def _curve(line: Sequence[Point], x_axis: _Axis, y_axis: _Axis, colour: str) -> list[str]:
+def _curve(
+    line: Sequence[Point], x_axis: _Axis, y_axis: _Axis, colour: str, width: float
+) -> list[str]:
     places = [(x_axis.place(x), y_axis.place(middle)) for x, middle, _, _ in line]
     joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    parts = [f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>']
+    parts = [f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="{width}"/>']
     for (x, y), (_, _, low, high) in zip(places, line, strict=True):
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
         if 0 < low < high:

@@ -29,7 +29,12 @@ _BUFFER = memoryview(bytearray(256 * 1024))
 def run(session: Session) -> None:
     """Measure both directions over both upstream schemes."""
     rounds = session.options.rounds_of(7)
-    cells = [(scheme, way) for scheme in ("http", "https") for way in ("down", "up")]
+    cells = [
+        (scheme, way)
+        for scheme in ("http", "https")
+        for way in ("down", "up")
+        if session.options.wants({"upstream": scheme, "direction": way})
+    ]
     with session.bed(NAME, pinned=False) as bed:
         session.progress.begin(NAME, len(cells) * rounds * len(bed.subjects))
         for number in range(rounds):

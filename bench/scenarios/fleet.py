@@ -26,7 +26,7 @@ LATE = Metric("late_per_thousand", "/1000", "unanswered in 0.1 s")
 MOST = Metric("nodes_per_store", "", "nodes that a store carries")
 NOTES = (
     (
-        "A node has two workers on a core each. Streams: each worker carries 500, of 50 events a "
+        "A node has two workers on a core each. Streams: each worker carries 300, of 50 events a "
         "second and a minute on average. Small calls: 500 a second for each worker. The store "
         "serves one script after another: a decision for each call, and a turn of a worker twice a "
         "second and whenever a call has ended, which settles all that have ended meanwhile."
@@ -40,7 +40,7 @@ NOTES = (
 )
 _NODES = (10, 100, 1000)
 _WORKERS = 2
-_STREAMS, _EVENTS, _STAY = 500, 50, 60.0
+_STREAMS, _EVENTS, _STAY = 300, 50, 60.0
 _TRAFFIC = {"streams of a minute": _STREAMS / _STAY, "small calls": 500.0}
 """Calls a second that a worker is asked for."""
 

@@ -32,11 +32,17 @@ _OPEN_SECONDS = 90.0
 def run(session: Session) -> None:
     """Measure each subject, alone and fresh, over both upstream schemes."""
     rounds = session.options.rounds_of(2)
-    counts = (0, 200) if session.options.quick else (0, 1000, 5000)
+    wants = session.options.wants
+    counts = tuple(
+        count
+        for count in ((0, 200) if session.options.quick else (0, 1000, 5000))
+        if wants({"streams": count})
+    )
+    schemes = [scheme for scheme in ("http", "https") if wants({"upstream": scheme})]
     builders = session.options.subjects
-    session.progress.begin(NAME, rounds * 2 * len(builders) * len(counts))
+    session.progress.begin(NAME, rounds * len(schemes) * len(builders) * len(counts))
     for number in range(rounds):
-        for scheme in ("http", "https"):
+        for scheme in schemes:
             shift = number % len(builders)
             for build in builders[shift:] + builders[:shift]:
                 with session.bed(NAME, only=[build]) as bed:

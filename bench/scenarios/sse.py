@@ -56,16 +56,17 @@ class _Cell:
 
 
 def _cells(*, quick: bool) -> list[_Cell]:
-    kinds = [(20, 20, "spread"), (150, 20, "in step")]
+    kinds = [(20, 20, "spread"), (150, 20, "in step"), (150, 20, "spread")]
     if not quick:
-        kinds += [(60, 20, "in step"), (150, 20, "spread"), (1000, 400, "spread")]
+        kinds += [(5, 20, "spread"), (60, 20, "spread"), (1000, 400, "spread")]
     return [_Cell(scheme, *kind) for scheme in ("http", "https") for kind in sorted(kinds)]
 
 
 def run(session: Session) -> None:
     """Measure every number of streams over both upstream schemes."""
-    cells = _cells(quick=session.options.quick)
-    rounds = session.options.rounds_of(3)
+    options = session.options
+    cells = [cell for cell in _cells(quick=options.quick) if options.wants(cell.labels)]
+    rounds = options.rounds_of(3)
     with session.bed(NAME) as bed:
         session.progress.begin(NAME, len(cells) * rounds * len(bed.subjects))
         for number in range(rounds):
@@ -92,7 +93,7 @@ def _measure(session: Session, bed: Bed, subject: Subject, cell: _Cell) -> Mappi
         with no_garbage():
             streams.watch(0.3 if quick else 0.5 + cell.interval_ms / 1000)
             with usage(family) as spent:
-                watch = streams.watch(0.7 if quick else 4.0)
+                watch = streams.watch(0.7 if quick else 3.0)
         if not watch.latencies_ms:
             raise LoadError("no events came")
         if bed.stats()["skipped"] != skipped:

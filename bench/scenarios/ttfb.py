@@ -59,13 +59,17 @@ def run(session: Session) -> None:
         for client in ("kept", "fresh")
         for concurrency in ((1, 16) if session.options.quick else (1, 16, 64, 256))
     ]
+    wanted = [cell for cell in cells if session.options.wants(cell.labels)]
+    bases = {cell.base for cell in wanted}
     rounds = session.options.rounds_of(5)
     with session.bed(NAME) as bed:
-        session.progress.begin(NAME, len(cells) * rounds * len(bed.subjects))
+        session.progress.begin(NAME, len(wanted) * rounds * len(bed.subjects))
         for number in range(rounds):
             direct: dict[_Cell, Mapping[str, float]] = {}
             for cell in cells:
                 for subject in bed.direct_first(number):
+                    if cell not in wanted and not (subject.name == "direct" and cell in bases):
+                        continue
                     session.progress.step(f"{cell} {subject.name}")
                     with session.attempt(NAME, subject, str(cell)):
                         whole = _measure(session, bed, subject, cell)

@@ -20,24 +20,26 @@ def _verdicts(
 
 
 def _chunk(subject: str, value: float) -> tuple[str, str, str, dict[str, Label], float]:
-    labels: dict[str, Label] = {"upstream": "https", "streams": 150, "turns": "in step"}
+    labels: dict[str, Label] = {"upstream": "https", "streams": 150, "turns": "spread"}
     return "sse", subject, "cpu_us_per_chunk", labels, value
 
 
-@pytest.mark.parametrize(("ours", "met"), [(19.9, True), (20.0, True), (20.1, False)])
+@pytest.mark.parametrize(("ours", "met"), [(27.9, True), (28.0, True), (28.1, False)])
 def test_an_absolute_bound(ours: float, met: bool) -> None:
-    (verdict,) = _verdicts([_chunk("swproxy", ours)], "in step: CPU per chunk")
-    assert (verdict.measured, verdict.bound, verdict.met) == (ours, 20, met)
+    (verdict,) = _verdicts([_chunk("swproxy", ours)], "CPU per chunk, alone")
+    assert (verdict.measured, verdict.bound, verdict.met) == (ours, 28, met)
 
 
 @pytest.mark.parametrize(("plain", "met"), [(80.0, True), (79.0, False)])
 def test_a_ratio_of_two_subjects(plain: float, met: bool) -> None:
-    (verdict,) = _verdicts([_chunk("swproxy", 20.0), _chunk("plain", plain)], "in step: over plain")
+    (verdict,) = _verdicts([_chunk("swproxy", 20.0), _chunk("plain", plain)], "over plain")
     assert verdict.met is met
 
 
 def test_a_budget_with_a_figure_missing_is_not_judged() -> None:
-    (verdict,) = _verdicts([_chunk("swproxy", 1.0)], "in step: over nginx")
+    (verdict,) = _verdicts(
+        [_chunk("swproxy", 1.0)], "150 streams, spread: CPU per chunk, over nginx"
+    )
     assert verdict.met is None
 
 
@@ -51,15 +53,15 @@ def test_the_larger_of_two_bounds(nginx: float, bound: float) -> None:
             ("ttfb", "nginx", "added_p50_ms", labels, nginx),
             ("ttfb", "swproxy", "added_p50_ms", labels, 0.25),
         ],
-        "c=1, kept",
+        "added time to first byte, https, c=1, kept",
     )
     assert verdict.bound == bound
     assert verdict.met
 
 
-@pytest.mark.parametrize(("at_512", "met"), [(900.0, True), (890.0, False)])
+@pytest.mark.parametrize(("at_512", "met"), [(950.0, True), (940.0, False)])
 def test_a_floor(at_512: float, met: bool) -> None:
-    rates: list[tuple[int, float]] = [(16, 1000.0), (512, at_512)]
+    rates: list[tuple[int, float]] = [(64, 1000.0), (512, at_512)]
     (verdict,) = _verdicts(
         [
             (
@@ -71,7 +73,7 @@ def test_a_floor(at_512: float, met: bool) -> None:
             )
             for concurrency, rate in rates
         ],
-        "c=512 over c=16",
+        "c=512 over c=64",
     )
     assert verdict.met is met
 
