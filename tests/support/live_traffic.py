@@ -70,6 +70,8 @@ class Model:
         self._pause = pause
         self._most = most
         self.finish = trio.Event()
+        self.used: Counter[str] = Counter()
+        """tokens read and written, as it has told"""
 
     async def __call__(self, end: End) -> None:
         while True:
@@ -100,6 +102,7 @@ class Model:
             with trio.move_on_after(self._pause * self._random.uniform(0.5, 1.5)):
                 await self.finish.wait()
         used = {"prompt_tokens": self._random.randrange(20, 900), "completion_tokens": said}
+        self.used.update(used)
         await self._event(end, {"model": "gpt-5-mini", "choices": [], "usage": used})
         await end.send(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
 
@@ -118,7 +121,7 @@ class Clients:
     seed: int = 2
     statuses: Counter[int] = field(default_factory=Counter)
     received: Counter[str] = field(default_factory=Counter)
-    """bytes of answers' bodies as they were on the wire, by application"""
+    """bytes of answers' bodies as they were on the wire, by application, "" for nobody's"""
     streaming: set[End] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -138,6 +141,8 @@ class Clients:
             await client.read_until(b"\r\n0\r\n\r\n")
             self.streaming.discard(client)
             self.received[app] += len(client.received.partition(b"\r\n\r\n")[2])
+        else:
+            self.received[app] += len(await client.read_to_end())
         self.statuses[status] += 1
         await client.aclose()
 
@@ -150,8 +155,7 @@ class Clients:
         client = await self.running.connect()
         await client.send(b"GET %b HTTP/1.1\r\nHost: edge\r\n\r\n" % target)
         answer = await client.read_response()
-        if answer.status == 200:
-            self.received[app] += len(answer.body)
+        self.received["" if spoil else app] += len(answer.body)
         self.statuses[answer.status] += 1
         await client.aclose()
 
@@ -159,7 +163,9 @@ class Clients:
         """Ask for what nobody has signed."""
         client = await self.running.connect()
         await client.send(b"GET /favicon.ico HTTP/1.1\r\nHost: edge\r\n\r\n")
-        self.statuses[(await client.read_response()).status] += 1
+        answer = await client.read_response()
+        self.received[""] += len(answer.body)
+        self.statuses[answer.status] += 1
         await client.aclose()
 
     def _sign(self, app: str, path: str, method: str, terms: dict[str, object]) -> bytes:

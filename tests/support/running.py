@@ -19,7 +19,7 @@ from tests.support.wire import API_KEY, APP_ID, PATIENCE, SECRET, End
 _CONFIG = """
 [server]
 listen = ["127.0.0.1:0"]
-admin_listen = "127.0.0.1:0"
+admin_listen = "{admin}"
 log_format = "json"
 {server}
 [limits]
@@ -122,6 +122,7 @@ async def daemon(
     work: Path,
     *,
     server: str = "",
+    admin: str = "127.0.0.1:0",
     limits: str = "",
     allow: str = "*",
     store: str = "",
@@ -135,7 +136,7 @@ async def daemon(
     """
     (work / "apps").mkdir(parents=True)
     config = work / "swproxy.toml"
-    config.write_text(_CONFIG.format(server=server, limits=limits, store=store))
+    config.write_text(_CONFIG.format(server=server, admin=admin, limits=limits, store=store))
     write_app(work, allow=allow, more=app)
     with (work / "log").open("wb") as file:
         process = await trio.lowlevel.open_process(
