@@ -71,12 +71,12 @@ def _body(direction: str) -> Mapping[str, Label]:
 
 
 _ROWS = (
-    Row("CPU a token event, 150 streams, µs", "token, µs", sse.NAME, sse.CPU, _streams(150)),
+    Row("CPU a token event, 150 streams, µs", "CPU a token, µs", sse.NAME, sse.CPU, _streams(150)),
     Row("the same, all in step", "", sse.NAME, sse.CPU, _streams(150, "in step")),
-    Row("20 streams", "of 20", sse.NAME, sse.CPU, _streams(20)),
+    Row("20 streams", "20 streams", sse.NAME, sse.CPU, _streams(20)),
     Row("5 streams", "", sse.NAME, sse.CPU, _streams(5)),
     Row("Its delay, 150 streams, p50, ms", "", sse.NAME, sse.DELAY["p50"], _streams(150)),
-    Row("p99, ms", "late, ms", sse.NAME, sse.DELAY["p99"], _streams(150)),
+    Row("p99, ms", "delay p99, ms", sse.NAME, sse.DELAY["p99"], _streams(150)),
     Row("20 streams, p50, ms", "", sse.NAME, sse.DELAY["p50"], _streams(20)),
     Row(
         "First byte, fresh connection, ms",
@@ -86,14 +86,14 @@ _ROWS = (
         _first("fresh"),
     ),
     Row("kept connection, ms", "", ttfb.NAME, ttfb.WHOLE["p50"], _first("kept")),
-    Row("Small requests a second, 64 at once", "small, /s", small.NAME, small.RATE, _requests(64)),
+    Row("Small requests a second, 64 at once", "small, 1/s", small.NAME, small.RATE, _requests(64)),
     Row("512 at once", "", small.NAME, small.RATE, _requests(512)),
     Row("CPU each, 64 at once, µs", "", small.NAME, small.CPU, _requests(64)),
-    Row("100 MB down, MB/s", "bulk, MB/s", bulk.NAME, bulk.RATE, _body("down")),
+    Row("100 MB down, MB/s", "100 MB, MB/s", bulk.NAME, bulk.RATE, _body("down")),
     Row("up, MB/s", "", bulk.NAME, bulk.RATE, _body("up")),
     Row(
         "Memory a silent stream, of 1,000, KB",
-        "KB held",
+        "KB a stream",
         idle.NAME,
         idle.PSS,
         {"upstream": "https", "streams": 1000},

@@ -75,7 +75,7 @@ def run(session: Session) -> None:
                 labels: dict[str, Label] = {"calls": traffic, "nodes": nodes}
                 events = _STREAMS * _EVENTS if traffic == "streams of a minute" else 0
                 busy = rate * (costs.request + costs.worker) + events * costs.event
-                found = _simulate(costs, nodes * _WORKERS, rate, random.Random(number))
+                found = simulate(costs, nodes * _WORKERS, rate, random.Random(number))
                 session.add(NAME, "fleet", labels, found | {NODE: 100 * busy})
 
 
@@ -141,9 +141,7 @@ class _Store:
         return self.free - now
 
 
-def _simulate(
-    costs: Costs, workers: int, rate: float, dealer: random.Random
-) -> dict[Metric, float]:
+def simulate(costs: Costs, workers: int, rate: float, dealer: random.Random) -> dict[Metric, float]:
     """Return what the store is asked for and what it makes of that."""
     seconds = min(10.0, _MOST_CALLS / (workers * rate))
     events: list[tuple[float, int, int]] = []  # when, 0 for a call and 1 for an end, whose

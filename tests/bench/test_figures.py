@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.figures import Figures, Metric, percentile
+from bench.session import Options
 
 METRIC = Metric("cost_us", "us", "cost")
 
@@ -45,3 +46,11 @@ def test_a_percentile_splits_the_samples(samples: list[float], share: float) -> 
 @pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.5, 51), (0.99, 100), (1.0, 100)])
 def test_percentiles_of_a_hundred(share: float, value: int) -> None:
     assert percentile(list(range(100, 0, -1)), share) == value
+
+
+def test_only_what_has_the_labels_asked_for_is_measured() -> None:
+    options = Options(only={"upstream": frozenset({"https"}), "streams": frozenset({"20", "150"})})
+    assert options.wants({"upstream": "https", "streams": 150})
+    assert options.wants({"upstream": "https", "concurrency": 1})
+    assert not options.wants({"upstream": "http", "streams": 150})
+    assert not options.wants({"upstream": "https", "streams": 1000})
