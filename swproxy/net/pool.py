@@ -16,7 +16,7 @@ it or gives it back; there are no slots that could leak, only a count of them fo
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from ssl import SSLContext, SSLSession, SSLSocket
+from ssl import SSLContext, SSLSocket
 
 import httpcore
 import trio
@@ -24,6 +24,7 @@ import trio
 from swproxy.net.dial import DescriptorsExhausted
 from swproxy.net.failure import UpstreamFailure
 from swproxy.net.names import NameNotResolved
+from swproxy.net.sessions import Sessions
 from swproxy.net.stream import SocketStream
 from swproxy.policy.destination import Destination
 from swproxy.sw1.refusal import Refusal
@@ -31,10 +32,6 @@ from swproxy.sw1.refusal import Refusal
 __all__ = ["Pool", "UpstreamConnection"]
 
 SWEEP_SECONDS = 1.0
-
-SESSION_SECONDS = 3600.0
-MOST_SESSIONS = 256
-"""How long a TLS session is kept that nobody resumes, and how many are; each takes 15 KB."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,8 +69,7 @@ class Pool:
         self._idle_connections = idle_connections
         self._idle_connection_seconds = idle_connection_seconds
         self._idle: dict[str, deque[UpstreamConnection]] = {}
-        self._sessions: dict[str, tuple[SSLSession, float]] = {}
-        """each origin's TLS session and when it was used last, the oldest first"""
+        self._sessions = Sessions()
         self._closed = False
         self.active = 0
         """connections that carry a request now"""
@@ -97,34 +93,10 @@ class Pool:
         return None
 
     def remember_session(self, connection: UpstreamConnection) -> None:
-        """Let later connections to the origin resume this one's TLS session.
-
-        Tickets of TLS 1.3 come behind the handshake, so this is for when an answer has begun.
-        One session serves an origin until it is too old: to copy one costs as much as the
-        relaying of a chunk, and a resumed connection holds 6 KB less than one with certificates.
-        """
+        """Let later connections to the origin resume this one's TLS session."""
         sock = connection.stream.socket
-        if connection.reused or not isinstance(sock, SSLSocket):
-            return
-        # A server that did not resume it has forgotten it, or never will.
-        if connection.origin in self._sessions and sock.session_reused:
-            return
-        session = sock.session
-        if session is not None:
-            self._keep_session(connection.origin, session)
-
-    def _session(self, origin: str) -> SSLSession | None:
-        """Return the session to resume with an origin, if there is one."""
-        session, _ = self._sessions.get(origin, (None, 0.0))
-        if session is not None:
-            self._keep_session(origin, session)
-        return session
-
-    def _keep_session(self, origin: str, session: SSLSession) -> None:
-        self._sessions.pop(origin, None)
-        self._sessions[origin] = session, trio.current_time()
-        if len(self._sessions) > MOST_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
+        if not connection.reused and isinstance(sock, SSLSocket):
+            self._sessions.remember(connection.origin, sock, trio.current_time())
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose answer has been read to its last byte."""
@@ -180,7 +152,7 @@ class Pool:
             return await stream.handshake(
                 self._ssl_context,
                 destination.host,
-                session=self._session(destination.origin),
+                session=self._sessions.resume(destination.origin, trio.current_time()),
                 turn=self._turn,
             )
         except httpcore.ConnectError as error:
@@ -213,10 +185,7 @@ class Pool:
                         stack.popleft().close()
                     if not stack:
                         del self._idle[name]
-                for name, (_, used) in list(self._sessions.items()):
-                    if now - used < SESSION_SECONDS:
-                        break
-                    del self._sessions[name]
+                self._sessions.sweep(now)
         finally:
             self.close()
 
