@@ -32,7 +32,8 @@ def test_an_absolute_bound(ours: float, met: bool) -> None:
 
 @pytest.mark.parametrize(("plain", "met"), [(80.0, True), (79.0, False)])
 def test_a_ratio_of_two_subjects(plain: float, met: bool) -> None:
-    (verdict,) = _verdicts([_chunk("swproxy", 20.0), _chunk("plain", plain)], "over plain")
+    samples = [_chunk("swproxy", 20.0), _chunk("plain", plain)]
+    (verdict,) = _verdicts(samples, "CPU per chunk, over plain")
     assert verdict.met is met
 
 

@@ -1,5 +1,6 @@
 """Samples of several sessions are put together, and stand between the marks of a page."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -39,7 +40,7 @@ def test_a_page_is_filled_between_its_marks(tmp_path: Path) -> None:
     assert short.startswith("before\n<!-- measured: peers-in-short -->\n|")
     assert short.endswith("|\n<!-- end of measured -->\nafter\n")
     assert "old" not in short
-    assert "| **swproxy**      |      20.0 |" in short
+    assert re.search(r"^\| \*\*swproxy\*\* +\| +20\.0 \|", short, re.MULTILINE)
     assert "20.0 (10.0..30.0)" in publish.fill(PAGE.format("peers"), sessions)
     assert "40.0 (20.0..60.0)" in publish.fill(PAGE.format("sse"), sessions)
 
@@ -54,7 +55,6 @@ def test_every_mark_in_the_pages_can_be_filled(tmp_path: Path) -> None:
     facts = dict.fromkeys(publish.FACTS, "x")
     sessions = publish.Sessions(sessions.figures, facts)
     pages = [README, *DOCS.glob("*.md")]
-    assert any("<!-- measured: " in page.read_text() for page in pages)
     for page in pages:
         text = page.read_text()
         assert text.count("<!-- measured: ") == text.count("<!-- end of measured -->")
