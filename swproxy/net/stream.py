@@ -108,15 +108,18 @@ class SocketStream(httpcore.AsyncNetworkStream):
 
     def send_now(self, view: bytes | memoryview) -> int:
         """Send what the kernel takes at once of `view`; return how many bytes that was."""
+        before, size = self.sent, len(view)
         try:
-            sent = self.socket.send(view)
+            self.sent += self.socket.send(view)
+            while (sent := self.sent - before) < size and isinstance(self.socket, ssl.SSLSocket):
+                # OpenSSL takes a record at a time; short means full only when it says so.
+                self.sent += self.socket.send(memoryview(view)[sent:])
         except BLOCKED:
-            return 0
+            pass
         except OSError as error:
             take_failure(self.socket)
             raise httpcore.WriteError(_reason(error)) from error
-        self.sent += sent
-        return sent
+        return self.sent - before
 
     async def aclose(self) -> None:
         """Close at once; never blocks, never raises."""
