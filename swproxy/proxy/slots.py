@@ -23,7 +23,7 @@ from collections.abc import Callable
 __all__ = ["Slot", "Slots", "Standing"]
 
 
-class Standing(enum.Enum):
+class Standing(enum.IntEnum):
     """What a connection is worth; in the order in which they make room."""
 
     LINGERING = enum.auto()
