@@ -70,6 +70,11 @@ def _idle(metric: str, scheme: str, streams: int) -> Term:
     return figure("idle", "swproxy", metric, upstream=scheme, streams=streams)
 
 
+def _beside(share: str, streams: int) -> Term:
+    metric = f"request_{share}_ms"
+    return figure("beside", "swproxy", metric, upstream="https", streams=streams)
+
+
 def _workers(metric: str, scheme: str, workers: int) -> Term:
     return figure("workers", "swproxy", metric, upstream=scheme, workers=workers, client="kept")
 
@@ -211,6 +216,17 @@ BUDGETS: tuple[Budget, ...] = (
             constant(1.3),
         )
         for scheme in ("http", "https")
+    ),
+    *(
+        Budget(
+            5,
+            "beside",
+            f"a small request beside 1,000 streams over beside none, https: {share}",
+            "x",
+            ratio(_beside(share, 1000), _beside(share, 0)),
+            constant(limit),
+        )
+        for share, limit in (("p50", 1.3), ("p99", 3))
     ),
     *(
         Budget(

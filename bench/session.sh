@@ -11,7 +11,7 @@ if [ "${1-}" = --quick ]; then
     quick=(--quick)
     shift
 fi
-[ $# -gt 0 ] || set -- first_byte streams requests bodies silent ours workers store limits \
+[ $# -gt 0 ] || set -- first_byte streams requests beside bodies silent over_http ours workers store limits \
     metering
 mkdir -p .bench
 
@@ -19,12 +19,14 @@ measure() { bench/run "$@" "${quick[@]}" --json ".bench/$part.json"; }
 https=(--only upstream=https)
 
 first_byte() { measure ttfb "${https[@]}" --only concurrency=1; }
-streams() { measure sse "${https[@]}"; }
+streams() { measure sse "${https[@]}" --only streams=5,20,60,150; }
 requests() { measure small "${https[@]}" --only concurrency=1,64,512 --rounds 2; }
 bodies() { measure bulk "${https[@]}" --rounds 5; }
-silent() { measure idle "${https[@]}" --only streams=0,200,1000 --rounds 1; }
+beside() { measure beside --subjects direct,swproxy,nginx,go; }
+silent() { measure idle "${https[@]}" --only streams=200,1000 --rounds 1; }
+over_http() { measure bulk --only upstream=http --rounds 3 --subjects direct,swproxy,nginx; }
 ours() {
-    measure idle bulk slow sign import --only streams=0,5000 --rounds 2 --subjects direct,swproxy,nginx
+    measure idle slow sign import --only streams=0,5000 --rounds 2 --subjects direct,swproxy,nginx
 }
 workers() { measure workers accept --subjects swproxy,nginx; }
 store() { measure store fleet; }

@@ -9,6 +9,7 @@ from types import ModuleType
 from bench.figures import Label, Metric
 from bench.scenarios import (
     accept,
+    beside,
     bulk,
     fleet,
     idle,
@@ -76,6 +77,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             Plot(idle.P50, "streams", {"upstream": "https"}),
             Plot(idle.PSS, "streams", {"upstream": "https"}),
         ),
+        _scenario(beside),
         _scenario(slow),
         _scenario(websocket, Plot(websocket.CPU, "tunnels", {"upstream": "https"})),
         _scenario(workers),
