@@ -333,4 +333,15 @@ BUDGETS: tuple[Budget, ...] = (
             ("stream_late_most_ms", "longest stall of a stream", 5),
         )
     ),
+    *(
+        Budget(
+            11,
+            "live",
+            f"somebody looks at 1,000 {kind}: processor",
+            "%",
+            figure("live", "swproxy", "core_percent_more", case=f"1000 {kind}, difference"),
+            constant(1),
+        )
+        for kind in ("streams", "metered streams")
+    ),
 )

@@ -167,6 +167,11 @@ class Swproxy(Signed):
         signed = sign_url(APP_ID, APP_SECRET, host, url, EXPIRY_SECONDS, "POST", body=body)
         return Request(self._port, target_of(signed), method="POST")
 
+    @property
+    def admin_socket(self) -> str:
+        """The path at which the live feed is."""
+        return str(self._site.directory / "admin.sock")
+
     def _run(self, site: Site, port: int) -> None:
         config = site.directory / "swproxy.toml"
         config.write_text(swproxy_config(site, port))
@@ -188,6 +193,7 @@ def swproxy_config(site: Site, port: int) -> str:
         {
             "server": {
                 "listen": [f"127.0.0.1:{port}"],
+                "admin_listen": f"unix:{site.directory}/admin.sock",
                 "workers": site.workers,
                 "drain_seconds": 1.0,
             },

@@ -16,6 +16,7 @@ from bench.scenarios import (
     imports,
     judge,
     limits,
+    live,
     meter,
     refused,
     sign,
@@ -88,6 +89,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         _scenario(judge),
         _scenario(imports),
         _scenario(limits),
+        _scenario(live),
         _scenario(store),
         _scenario(fleet),
     )

@@ -8,11 +8,11 @@ Bytes of a call move from the call to the tally when it ends. Both are read in t
 loop, so that no byte is told twice, or for a while not at all: rates made of sums would leap.
 """
 
-import heapq
+import itertools
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from typing import TypedDict
 
 import trio
@@ -36,6 +36,8 @@ _LOOKING_SECONDS = 5.0
 _RECENT_SECONDS = 60.0
 
 _ENDED = "The call was ended by hand."
+
+_Moved = tuple[bool, int, int, int | None]
 
 
 class Moved(TypedDict):
@@ -66,7 +68,7 @@ class Report(TypedDict):
 class Reporter:
     """An observer that remembers what a worker may be asked for; `calls` are those under way."""
 
-    def __init__(self, metrics: Metrics, calls: Callable[[], Collection[Standing]]) -> None:
+    def __init__(self, metrics: Metrics, calls: Callable[[], Mapping[Standing, None]]) -> None:
         self._metrics = metrics
         self._calls = calls
         self._recent: deque[Record] = deque(maxlen=MOST_REQUESTS)
@@ -97,15 +99,17 @@ class Reporter:
 
     async def report(self, since: int) -> Report:
         """Tell how things are, and which requests there were after the first `since`."""
-        moved = {}
-        for number, call in enumerate(list(self._calls())):
+        moved: dict[Standing, _Moved] = {}
+        sums: dict[str, list[int]] = {}
+        calls = self._calls()
+        for number, call in enumerate(list(calls)):
             if number % _SLICE == _SLICE - 1:
                 await trio.lowlevel.checkpoint()
-            progress = call.progress
-            moved[call] = (progress.up, progress.down, progress.tokens)
-        calls = self._calls()
+            how = moved[call] = (call.record.streamed, *call.progress.moved())
+            _add(sums, call.app_id, how, +1)
         # From here to the end is one turn of the loop. Who has ended meanwhile is in the tally.
-        living = [(call, how) for call, how in moved.items() if call in calls]
+        for call in moved.keys() - calls.keys():
+            _add(sums, call.app_id, moved.pop(call), -1)
         now = trio.current_time()
         self._until = now + _LOOKING_SECONDS
         first_bytes, self._first_bytes = self._first_bytes, {}
@@ -114,31 +118,27 @@ class Reporter:
             for record in self._recent:
                 if record.ended >= now - _RECENT_SECONDS:
                     _count_first_byte(first_bytes, record)
-        oldest = heapq.nsmallest(MOST_STREAMS, living, key=lambda each: each[0].record.started)
+        oldest = [
+            _stream(call.record, how, now)
+            for call, how in itertools.islice(moved.items(), MOST_STREAMS)
+        ]
         return Report(
-            calls=len(living),
-            apps=self._sums(living),
-            oldest=[_stream(call.record, how, now) for call, how in oldest],
+            calls=len(moved),
+            apps={app: self._moved(app, *each) for app, each in sums.items() if any(each)},
+            oldest=oldest,
             first_bytes=first_bytes,
             requests=self._lines(self._count - since, now),
             last=self._count,
         )
 
-    def _sums(self, living: list[tuple[Standing, tuple[int, int, int | None]]]) -> dict[str, Moved]:
-        found: dict[str, Moved] = {}
-        for call, (up, down, tokens) in living:
-            app = call.app_id
-            sums = found.get(app)
-            if sums is None:
-                counted_up, counted_down, counted_tokens = self._metrics.moved(app)
-                sums = found[app] = Moved(
-                    streams=0, up=counted_up, down=counted_down, tokens=counted_tokens
-                )
-            sums["streams"] += call.record.streamed
-            sums["up"] += up
-            sums["down"] += down
-            sums["tokens"] += tokens or 0
-        return found
+    def _moved(self, app: str, streams: int, up: int, down: int, tokens: int) -> Moved:
+        counted_up, counted_down, counted_tokens = self._metrics.moved(app)
+        return Moved(
+            streams=streams,
+            up=up + counted_up,
+            down=down + counted_down,
+            tokens=tokens + counted_tokens,
+        )
 
     def _lines(self, count: int, now: float) -> list[str]:
         fresh = list(self._recent)[-count:] if count > 0 else []
@@ -146,12 +146,23 @@ class Reporter:
         return [JSON.request(record, _clock(wall + record.ended)) for record in fresh]
 
 
-def end_call(calls: Collection[Standing], request_id: str) -> bool:
+def end_call(calls: Mapping[Standing, None], request_id: str) -> bool:
     """End a call under way as one that was revoked is ended; tell whether there is such a one."""
     found = [call for call in calls if call.record.request_id == request_id]
     for call in found:
         call.end("ended", _ENDED)
     return bool(found)
+
+
+def _add(sums: dict[str, list[int]], app: str, how: _Moved, sign: int) -> None:
+    found = sums.get(app)
+    if found is None:
+        found = sums[app] = [0, 0, 0, 0]
+    streamed, up, down, tokens = how
+    found[0] += sign * streamed
+    found[1] += sign * up
+    found[2] += sign * down
+    found[3] += sign * (tokens or 0)
 
 
 def _count_first_byte(counts: dict[str, dict[str, int]], record: Record) -> None:
@@ -161,8 +172,8 @@ def _count_first_byte(counts: dict[str, dict[str, int]], record: Record) -> None
         of_app[bucket] = of_app.get(bucket, 0) + 1
 
 
-def _stream(record: Record, how: tuple[int, int, int | None], now: float) -> Stream:
-    up, down, tokens = how
+def _stream(record: Record, how: _Moved, now: float) -> Stream:
+    _, up, down, tokens = how
     return Stream(
         id=record.request_id,
         app=record.app,

@@ -132,7 +132,7 @@ class Exchange:
             self.keep_alive = forward.keep_alive
             call.record.outcome = forward.outcome
         finally:
-            call.worker.calls.discard(forward)
+            call.worker.calls.pop(forward, None)
             spent = self._account(forward)
             if taken is not None:
                 call.worker.ledger.settle(taken, *_ended(forward, spent, held=taken.call.tokens))

@@ -67,7 +67,7 @@ class Metering:
 
         Of an answer that comes as events, one each; one that comes whole says it at its end.
         """
-        return self._meter.events if self._meter is not None else None
+        return self._meter.about if self._meter is not None else None
 
     def spent(self, *, sent: int, received: int) -> Spent:
         """Return what was used, once all is over.

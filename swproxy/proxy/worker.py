@@ -94,8 +94,8 @@ class Worker:
     """for the threads that judge large bodies"""
     drains: Drains = field(default_factory=Drains)
     ledger: Ledger = field(default_factory=NoLedger)
-    calls: set[Standing] = field(default_factory=set)
-    """those that have been admitted and are not over"""
+    calls: dict[Standing, None] = field(default_factory=dict)
+    """those that have been admitted and are not over, the oldest first"""
     tunnels: set[Endable] = field(default_factory=set)
     tunnels_end: float = math.inf
     """when the clock is there, tunnels are closed; see `end_tunnels`"""
@@ -134,7 +134,7 @@ class Worker:
             raise Refusal("revoked", _REVOKED)
         if self._orphaned(call):
             raise Refusal("revoked", _ORPHANED)
-        self.calls.add(call)
+        self.calls[call] = None
 
     def _orphaned(self, call: Standing) -> bool:
         app = self.config.apps.get(call.app_id)

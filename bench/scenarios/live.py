@@ -1,0 +1,102 @@
+"""What it costs that somebody looks at the live feed, and whether a stream waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+
+from bench.client import LoadError, no_garbage
+from bench.figures import Label, Metric, percentile
+from bench.session import Bed, Session, usage
+from bench.streams import Streams
+from bench.subjects import Subject, Swproxy
+
+NAME = "live"
+TITLE = "The live feed: one who looks, at a thousand streams"
+SHARE = Metric("core_percent", "%", "of a core")
+MORE = Metric("core_percent_more", "%", "of a core, over nobody")
+P99 = Metric("delay_p99_ms", "ms", "delay p99")
+MOST = Metric("delay_most_ms", "ms", "longest delay")
+NOTES = (
+    (
+        "The same process and the same streams, with an event of 150 bytes every second each, in "
+        "turns of a few seconds: nobody looks, somebody looks. The difference is of each turn to "
+        "the next. `metered`: what an answer used is read off it, and a frame tells each stream's "
+        "tokens."
+    ),
+)
+
+
+def run(session: Session) -> None:
+    """Measure streams with and without somebody who looks."""
+    streams = 100 if session.options.quick else 1000
+    rounds = session.options.rounds_of(7)
+    with session.bed(NAME, only=[Swproxy]) as bed:
+        session.progress.begin(NAME, 2 * 2 * rounds)
+        for subject in bed.subjects:
+            assert isinstance(subject, Swproxy)
+            path = f"/sse/1000/{streams}"
+            for kind, request in (
+                ("streams", subject.request("https", path)),
+                ("metered streams", subject.metered_request("https", path)),
+            ):
+                with (
+                    session.attempt(NAME, subject, kind),
+                    Streams(request, bed.context) as opened,
+                ):
+                    opened.open(streams, seconds=60)
+                    _measure(session, bed, subject, opened, f"{streams} {kind}", rounds)
+
+
+def _measure(
+    session: Session, bed: Bed, subject: Swproxy, opened: Streams, case: str, rounds: int
+) -> None:
+    for number in range(rounds):
+        shares: dict[str, float] = {}
+        # Each is first as often as the other: what a machine does changes by the second.
+        for who in sorted(("nobody", "somebody"), reverse=bool(number % 2)):
+            session.progress.step(f"{case}, {who} looks")
+            with _looker(subject.admin_socket) if who == "somebody" else contextlib.nullcontext():
+                shares[who] = _watch(session, subject, opened, {"case": f"{case}, {who} looks"})
+        more = shares["somebody"] - shares["nobody"]
+        session.add(NAME, subject, {"case": f"{case}, difference"}, {MORE: more})
+
+
+def _watch(
+    session: Session, subject: Subject, streams: Streams, labels: Mapping[str, Label]
+) -> float:
+    """Return the share of a core that the subject takes for a while."""
+    with no_garbage():
+        streams.watch(0.3 if session.options.quick else 1.5)
+        with usage(subject.family()) as spent:
+            watch = streams.watch(1.0 if session.options.quick else 5.0)
+    delays = watch.latencies_ms
+    if not delays:
+        raise LoadError("no events came")
+    told = {SHARE: spent.share, P99: percentile(delays, 0.99), MOST: max(delays)}
+    session.add(NAME, subject, labels, told)
+    return spent.share
+
+
+@contextlib.contextmanager
+def _looker(path: str) -> Iterator[None]:
+    """Have somebody look, and take each frame as it comes."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
+        sock.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        if b" 200 " not in sock.recv(65536).split(b"\r\n", 1)[0]:
+            raise LoadError("the live feed is not there")
+        reader = threading.Thread(target=_take, args=(sock,), daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            sock.shutdown(socket.SHUT_RDWR)
+            reader.join()
+
+
+def _take(sock: socket.socket) -> None:
+    while sock.recv(65536):
+        pass
