@@ -11,10 +11,10 @@ from swproxy.config.limit_tables import Store
 from swproxy.daemon.log import Log
 from swproxy.daemon.metrics import Metrics
 from swproxy.quota.fallback import FallbackLedger
-from swproxy.quota.ledger import Ledger, LedgerDown, NoLedger
+from swproxy.quota.ledger import Ledger, LedgerDown, NoLedger, Observer
 from swproxy.quota.livefile import Place
 from swproxy.quota.revocations import Revocations
-from swproxy.quota.sqlite import Observer, SqliteLedger
+from swproxy.quota.sqlite import SqliteLedger
 
 if TYPE_CHECKING:
     from swproxy.quota.valkey import ValkeyLedger

@@ -13,9 +13,9 @@ from types import TracebackType
 
 from swproxy.quota.accounts import Account, Call, Refused, Taken
 from swproxy.quota.checks import End, Moment
+from swproxy.quota.database import RENEW, Gone, is_corruption
 from swproxy.quota.decide import State, decide, expiry, settled
 from swproxy.quota.ledger import LEASE_SECONDS, RENEW_SECONDS, LedgerDown
-from swproxy.quota.livefile import RENEW, Gone, is_corruption
 from swproxy.quota.windows import MICROS
 
 __all__ = ["Book", "Busy", "Ended", "new_holder"]

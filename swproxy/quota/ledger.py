@@ -28,6 +28,8 @@ __all__ = [
     "Ledger",
     "LedgerDown",
     "NoLedger",
+    "Observer",
+    "Unobserved",
     "Used",
     "UsedBy",
 ]
@@ -117,6 +119,38 @@ class Ledger(Protocol):
 
         What is held by nobody alive is left out, so that `Check.left` may take all for alive.
         """
+
+
+class Observer(Protocol):
+    """Whoever wants to know how the store does: metrics and the log."""
+
+    def decided(self, seconds: float) -> None:
+        """Take note of a decision, and how long it took."""
+
+    def failed(self) -> None:
+        """Take note that the store could not be asked, or written."""
+
+    def told(self, event: str, detail: str) -> None:
+        """Take note of what an operator has to know."""
+
+    def revoked(self, revocations: Revocations) -> None:
+        """Take note that other URLs are revoked than before."""
+
+
+class Unobserved:
+    """An observer that takes no note."""
+
+    def decided(self, seconds: float) -> None:
+        """Do nothing."""
+
+    def failed(self) -> None:
+        """Do nothing."""
+
+    def told(self, event: str, detail: str) -> None:
+        """Do nothing."""
+
+    def revoked(self, revocations: Revocations) -> None:
+        """Do nothing."""
 
 
 class NoLedger:

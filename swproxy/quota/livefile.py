@@ -28,23 +28,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
+from swproxy.quota.database import connect, inspect, is_corruption, make_tables, prepare
+from swproxy.quota.files import companions, create, link_to, open_lock, sync
 from swproxy.quota.ledger import LedgerDown
 
 __all__ = [
-    "RENEW",
-    "Gone",
     "Place",
     "Tell",
     "carry_over",
-    "connect",
     "current",
     "ensure",
-    "is_corruption",
-    "make_directories",
+    "left_behind",
     "move_aside",
-    "open_lock",
     "remove_leftovers",
     "write_snapshot",
 ]
@@ -52,44 +48,12 @@ __all__ = [
 Tell = Callable[[str, str], None]
 """Takes note of what an operator has to know: the event's name, and a sentence."""
 
-_APPLICATION = 0x53575131
-_VERSION = 1
-
 _OPEN_SECONDS = 5.0
 """How long another process may take to make or mend the file."""
 
 _LEFTOVER_SECONDS = 60.0
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-_SCHEMA = """
-CREATE TABLE accounts (
-    key TEXT PRIMARY KEY, state TEXT NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE holders (id TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE streams (
-    holder TEXT, app TEXT, user TEXT, count INTEGER NOT NULL,
-    PRIMARY KEY (holder, app, user)) WITHOUT ROWID;
-CREATE TABLE revoked (
-    app TEXT, user TEXT, signature TEXT, before INTEGER NOT NULL, until INTEGER NOT NULL,
-    PRIMARY KEY (app, user, signature)) WITHOUT ROWID;
-CREATE TABLE used (
-    day TEXT, app TEXT, user TEXT, requests INTEGER NOT NULL, refused INTEGER NOT NULL,
-    tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, unknown INTEGER NOT NULL,
-    PRIMARY KEY (day, app, user)) WITHOUT ROWID;
-CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-"""
-
-
-class Gone(Exception):  # noqa: N818 - a state, as LedgerDown is
-    """The open file is no longer the one to use; `corrupted` if it is a broken one."""
-
-    def __init__(self, *, corrupted: bool) -> None:
-        super().__init__("the file is corrupted" if corrupted else "the file is not current")
-        self.corrupted = corrupted
-
-
-RENEW = "REPLACE INTO holders VALUES (?, ?)"
-"""Says that a holder lives, up to a moment of the clock that is never set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +64,13 @@ class Place:
     snapshot: Path | None = None
 
 
-def make_directories(place: Place) -> None:
-    """Make the directories of the files where they are missing, but not those above them."""
-    for path in filter(None, (place.live, place.snapshot)):
-        directory = path.parent
-        with contextlib.suppress(OSError):
-            directory.mkdir(mode=0o700)
-            if os.geteuid() == 0:
-                owner = directory.parent.stat()
-                os.chown(directory, owner.st_uid, owner.st_gid)
-
-
 def ensure(place: Place, now: int, tell: Tell) -> Path:
     """Return the path of a sound live file, made if there is none. Raises LedgerDown, OSError."""
     with _locked(place):
         path = current(place)
         if path is not None:
             try:
-                _inspect(path)
+                inspect(path)
             except sqlite3.DatabaseError as error:
                 if not is_corruption(error):
                     raise
@@ -152,8 +105,8 @@ def carry_over(
             path = _new_name(place)
             with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as copy:
                 reader.backup(copy)
-                _prepare(copy)
-            _point_to(place, path)
+                prepare(copy)
+            link_to(path, place.live)
             db.execute("ALTER TABLE accounts RENAME TO moved")
             db.execute("COMMIT")
         finally:
@@ -161,26 +114,6 @@ def carry_over(
                 db.execute("ROLLBACK")
             db.execute("PRAGMA busy_timeout = 0")
     tell("ledger-removed", f"{place.live} was removed while in use; it was written again.")
-
-
-def connect(path: Path, *, seconds: float = 0.0) -> sqlite3.Connection:
-    """Open a live file, for whichever thread. `seconds` is how long a statement may wait for it.
-
-    Checkpoints are left to whoever does them for all; see `keeper`.
-    """
-    uri = f"file:{quote(str(path))}?mode=rw"
-    db = sqlite3.connect(
-        uri, timeout=_OPEN_SECONDS, isolation_level=None, uri=True, check_same_thread=False
-    )
-    try:
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute("PRAGMA wal_autocheckpoint = 0")
-        db.execute("SELECT count(*) FROM marks").fetchone()
-        db.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
-    except BaseException:
-        db.close()
-        raise
-    return db
 
 
 def current(place: Place) -> Path | None:
@@ -197,25 +130,19 @@ def left_behind(place: Place) -> bool:
     return any(path is not None and os.path.exists(path) for path in (place.live, place.snapshot))  # noqa: PTH110 - Path's raises where it may not look
 
 
-def is_corruption(error: sqlite3.Error) -> bool:
-    """Tell whether an error says that the file is broken, not that it can't be reached now."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
 def write_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
     """Copy what `db` holds at this moment to `snapshot`: whole, or not at all."""
     fresh = snapshot.with_name(snapshot.name + ".new")
-    _create(fresh, exclusive=False)
+    create(fresh, exclusive=False)
     try:
         with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as copy:
             # The file is seen by nobody until it is renamed, and made durable as a whole then.
             copy.execute("PRAGMA synchronous = OFF")
             db.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")
-        _sync(fresh)
+        sync(fresh)
         fresh.replace(snapshot)
-        _sync(snapshot.parent)
+        sync(snapshot.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             fresh.unlink()
@@ -229,27 +156,8 @@ def remove_leftovers(place: Place) -> None:
         for path in place.live.parent.glob(f"{place.live.name}.????????"):
             if path == kept or path.stat().st_mtime > time.time() - _LEFTOVER_SECONDS:
                 continue
-            for name in (path, *_companions(path)):
+            for name in (path, *companions(path)):
                 name.unlink(missing_ok=True)
-
-
-def _inspect(path: Path) -> None:
-    """Raise LedgerDown for a file that is not ours to use, sqlite3.DatabaseError for a broken one.
-
-    Reads the whole file: what is broken is better found now than in a decision.
-    """
-    with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as db:
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if application != _APPLICATION:
-            raise LedgerDown(f"{path} is a database, but not one of swproxy's")
-        if version > _VERSION:
-            raise LedgerDown(f"{path} was made by a newer version of swproxy")
-        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            error = sqlite3.DatabaseError(verdict)
-            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise error
 
 
 def _made_since_boot(path: Path) -> bool:
@@ -276,7 +184,7 @@ def _replace(place: Place, path: Path, now: int, tell: Tell) -> Path:
     aside = place.live.with_name(f"{place.live.name}.corrupted-{stamp}")
     with contextlib.suppress(FileNotFoundError):
         path.replace(aside)
-        for name in _companions(path):
+        for name in companions(path):
             name.unlink(missing_ok=True)
     tell(
         "ledger-corrupted",
@@ -294,18 +202,15 @@ def _make(place: Place, now: int, tell: Tell, *, lost: int) -> Path:
             lost = max(lost, now if place.snapshot and place.snapshot.exists() else 0)
             if place.snapshot and lost:
                 _set_aside(place.snapshot, now)
-            # Rows are short, and each change of one writes its page to the log, checksum and all.
-            db.execute("PRAGMA page_size = 1024")
-            db.executescript(f"PRAGMA user_version = {_VERSION}; {_SCHEMA}")
-            db.execute(f"PRAGMA application_id = {_APPLICATION}")
-        _prepare(db)
+            make_tables(db)
+        prepare(db)
         # Whoever held something then is not there any more, or will ask for another name.
         db.execute("DELETE FROM holders")
         db.execute("DELETE FROM streams")
         db.execute("REPLACE INTO marks VALUES ('boot', ?)", (_boot(),))
         if lost:
             db.execute("REPLACE INTO marks VALUES ('lost', ?)", (lost,))
-    _point_to(place, path)
+    link_to(path, place.live)
     return path
 
 
@@ -315,7 +220,7 @@ def _restore(place: Place, db: sqlite3.Connection, tell: Tell) -> bool:
     if snapshot is None or not snapshot.exists():
         return False
     try:
-        _inspect(snapshot)
+        inspect(snapshot)
         with contextlib.closing(sqlite3.connect(snapshot)) as source:
             source.backup(db)
     except sqlite3.DatabaseError as error:
@@ -332,72 +237,16 @@ def _set_aside(snapshot: Path, now: int) -> None:
         snapshot.replace(snapshot.with_name(f"{snapshot.name}.corrupted-{stamp}"))
 
 
-def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA synchronous = OFF")
-    db.execute("PRAGMA wal_autocheckpoint = 0")
-    db.execute("PRAGMA journal_mode = WAL")
-
-
 def _new_name(place: Place) -> Path:
     path = place.live.with_name(f"{place.live.name}.{os.urandom(4).hex()}")
-    _create(path, exclusive=True)
+    create(path, exclusive=True)
     return path
-
-
-def _create(path: Path, *, exclusive: bool) -> None:
-    """Make an empty file that only its directory's owner may read."""
-    flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if exclusive else os.O_TRUNC)
-    descriptor = os.open(path, flags, 0o600)
-    try:
-        _give_to_owner(path.parent, descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _give_to_owner(directory: Path, descriptor: int) -> None:
-    # What root makes by a command has to be usable by the service, whose directory it is.
-    if os.geteuid() == 0:
-        owner = directory.stat()
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
-
-
-def _point_to(place: Place, path: Path) -> None:
-    link = place.live.with_name(f"{path.name}.link")
-    link.symlink_to(path.name)
-    if os.geteuid() == 0:
-        owner = link.parent.stat()
-        os.chown(link, owner.st_uid, owner.st_gid, follow_symlinks=False)
-    link.replace(place.live)
-
-
-def _companions(path: Path) -> tuple[Path, ...]:
-    return tuple(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal"))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def open_lock(place: Place, name: str) -> int:
-    """Return a descriptor of a file that is there to be locked."""
-    path = place.live.with_name(f"{place.live.name}.{name}")
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        _give_to_owner(path.parent, descriptor)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 @contextlib.contextmanager
 def _locked(place: Place) -> Iterator[None]:
     """Keep everybody else from opening or changing the file. Raises LedgerDown if it takes long."""
-    descriptor = open_lock(place, "lock")
+    descriptor = open_lock(place.live, "lock")
     try:
         end = time.monotonic() + _OPEN_SECONDS
         while True:

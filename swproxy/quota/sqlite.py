@@ -14,21 +14,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import trio
 
 from swproxy.quota.accounts import Call, Refused, Taken
 from swproxy.quota.book import Book, Busy, Ended, new_holder
 from swproxy.quota.checks import End, Part
+from swproxy.quota.counted import CountedCalls
+from swproxy.quota.database import Gone
 from swproxy.quota.figures import Figures, day_of
 from swproxy.quota.keeper import Keeper, Turn
-from swproxy.quota.ledger import LedgerDown, Used, UsedBy
-from swproxy.quota.livefile import Gone, Place, current, left_behind
+from swproxy.quota.ledger import LedgerDown, Observer, UsedBy
+from swproxy.quota.livefile import Place, current, left_behind
 from swproxy.quota.reports import read_parts, read_usage
 from swproxy.quota.revocations import Revocation, Revocations
 
-__all__ = ["Observer", "SqliteLedger", "Unobserved"]
+__all__ = ["SqliteLedger"]
 
 T = TypeVar("T")
 
@@ -43,38 +45,6 @@ _AT_ONCE = 24
 _END_SECONDS = 5.0
 
 
-class Observer(Protocol):
-    """Whoever wants to know how the store does: metrics and the log."""
-
-    def decided(self, seconds: float) -> None:
-        """Take note of a decision, and how long it took."""
-
-    def failed(self) -> None:
-        """Take note that the store could not be asked, or written."""
-
-    def told(self, event: str, detail: str) -> None:
-        """Take note of what an operator has to know."""
-
-    def revoked(self, revocations: Revocations) -> None:
-        """Take note that other URLs are revoked than before."""
-
-
-class Unobserved:
-    """An observer that takes no note."""
-
-    def decided(self, seconds: float) -> None:
-        """Do nothing."""
-
-    def failed(self) -> None:
-        """Do nothing."""
-
-    def told(self, event: str, detail: str) -> None:
-        """Do nothing."""
-
-    def revoked(self, revocations: Revocations) -> None:
-        """Do nothing."""
-
-
 def _wall() -> int:
     return time.time_ns() // 1000
 
@@ -83,7 +53,7 @@ def _ticks() -> int:
     return time.monotonic_ns() // 1000
 
 
-class SqliteLedger:
+class SqliteLedger(CountedCalls):
     """A ledger in a SQLite file (see `ledger.Ledger`); `run` it as long as it is used."""
 
     def __init__(
@@ -100,8 +70,8 @@ class SqliteLedger:
         Unless `at_once`, the file is opened when there is one, which may say that URLs are revoked,
         or when the first call is to be charged.
         """
+        super().__init__(observer)
         self._place = place
-        self._observer = observer or Unobserved()
         self._clock = clock
         self._ticks = ticks
         self._told: list[tuple[str, str]] = []
@@ -115,10 +85,8 @@ class SqliteLedger:
         self._why = "the store is not open"
         self._opening = True
         self._wake = trio.Event()
-        self._taken: dict[str, Taken] = {}
         self._late: list[Ended] = []
         self._settle_soon = trio.Event()
-        self._figures = Figures()
         self._revocations = Revocations()
 
     @property
@@ -148,7 +116,7 @@ class SqliteLedger:
                     done = await self.tend()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + _END_SECONDS):
-                await self._end()
+                await self._close()
 
     async def tend(self) -> bool:
         """Do what is due beside decisions, opening the file if need be; tell whether it was."""
@@ -172,43 +140,6 @@ class SqliteLedger:
             self._figures.merge(figures)
         self._learn(turn)
         return True
-
-    async def admit(self, call: Call) -> Taken | Refused:
-        """Charge a call to all of its accounts, or to none. Raises LedgerDown.
-
-        Is a checkpoint only when other processes, or a change of files, make it wait.
-        """
-        begun = time.perf_counter()
-        try:
-            try:
-                outcome = self._decide(call)
-            except Busy:
-                outcome = await self._decide_later(call)
-        except LedgerDown:
-            self._observer.failed()
-            raise
-        self._observer.decided(time.perf_counter() - begun)
-        self._figures.decided(self._clock(), call, taken=isinstance(outcome, Taken))
-        if isinstance(outcome, Taken):
-            self._taken[call.id] = outcome
-        return outcome
-
-    def settle(self, taken: Taken, end: End, used: Used | None = None) -> None:
-        """Say how a call ended, once; a second time does nothing. Never waits, never fails."""
-        call = taken.call
-        if self._taken.pop(call.id, None) is None:
-            return
-        self._figures.ended(self._clock(), call, end, used)
-        if end.returned or any(check.holds for each in call.accounts for check in each.checks):
-            self._late.append((taken, end))
-            try:
-                self._settle_now()
-            except Busy:
-                self._settle_soon.set()
-
-    def note(self, app: str, user: str, used: Used) -> None:
-        """Add to the figures what a call used that nothing limits. Never waits, never fails."""
-        self._figures.of(self._clock(), app, user).add(used)
 
     async def revoke(self, revocation: Revocation) -> None:
         """Revoke URLs for everybody who uses the store. Raises LedgerDown."""
@@ -241,8 +172,17 @@ class SqliteLedger:
             if current(self._place) is not None:
                 self._wanted.set()
 
-    def _decide(self, call: Call) -> Taken | Refused:
-        """Decide now. Raises Busy, LedgerDown."""
+    def _now(self) -> int:
+        return self._clock()
+
+    async def _decide(self, call: Call) -> Taken | Refused:
+        try:
+            return self._decide_now(call)
+        except Busy:
+            return await self._decide_later(call)
+
+    def _decide_now(self, call: Call) -> Taken | Refused:
+        """Decide. Raises Busy, LedgerDown."""
         if self._gone is not None or self._opening:
             self._wanted.set()
             raise Busy
@@ -264,10 +204,19 @@ class SqliteLedger:
                 await trio.sleep(_PAUSE_SECONDS)
             tries += 1
             try:
-                return self._decide(call)
+                return self._decide_now(call)
             except Busy:
                 continue
         raise LedgerDown("the store was busy for too long")
+
+    def _end(self, taken: Taken, end: End) -> None:
+        holding = any(check.holds for each in taken.call.accounts for check in each.checks)
+        if end.returned or holding:
+            self._late.append((taken, end))
+            try:
+                self._settle_now()
+            except Busy:
+                self._settle_soon.set()
 
     def _settle_now(self) -> None:
         """Apply all settlements. Raises Busy; those that can't be applied now remain."""
@@ -344,7 +293,7 @@ class SqliteLedger:
         self._why = why
         self._observer.failed()
 
-    async def _end(self) -> None:
+    async def _close(self) -> None:
         book, self._book = self._book, None
         try:
             if book is not None:
