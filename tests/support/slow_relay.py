@@ -17,6 +17,10 @@ class SlowRelay:
         self.seconds = 0.0
         self._server = server
 
+    def delay(self, seconds: float) -> None:
+        """Be as slow from now on."""
+        self.seconds = seconds
+
     async def serve(self, client: trio.SocketStream) -> None:
         """Serve one connection, as long as both sides want it."""
         async with client:
