@@ -5,10 +5,16 @@ and answers come in the same order. So whoever is asking needs no connection of 
 cancelled at any moment: its answer is dropped when it comes. One task writes and one reads; both
 belong to the link, and no request's cancellation touches them.
 
+How long a server may take is measured by what it does, not by when this process comes to look: with
+a thousand requests arriving at once the loop comes late to write a question, and to read an answer
+that has long been there. To take that for the server's fault would refuse calls for nothing.
+
 A connection that fails fails all who wait for it; whoever serves the link makes the next. hiredis
 reads the protocol; what is here is only who waits for what.
 """
 
+import math
+import select
 import ssl
 from collections import deque
 from typing import Any
@@ -16,7 +22,7 @@ from typing import Any
 import hiredis
 import trio
 
-__all__ = ["Answer", "Link", "LinkBroken", "ServerError", "connect"]
+__all__ = ["Answer", "Link", "LinkBroken", "LinkSlow", "ServerError", "connect"]
 
 _READ_BYTES = 65536
 
@@ -25,9 +31,17 @@ _MOST_DUE = 20_000
 
 _CLOSE_SECONDS = 1.0
 
+_LATE_SECONDS = 0.01
+_MOST_LATE_SECONDS = 1.0
+"""How long at a time, and altogether, it is waited for this process to catch up."""
+
 
 class LinkBroken(Exception):  # noqa: N818 - a state, as LedgerDown is
     """The connection could not be made, or was lost. `str` is for the log."""
+
+
+class LinkSlow(LinkBroken):
+    """The server did not answer in time; it may do so yet."""
 
 
 class ServerError(Exception):
@@ -41,11 +55,18 @@ class ServerError(Exception):
 class Answer:
     """What a server will have said to a command."""
 
-    __slots__ = ("_came", "_value")
+    __slots__ = ("_came", "_value", "sent")
 
     def __init__(self) -> None:
+        self.sent = math.inf
+        """when the command was handed to the socket (trio's clock)"""
         self._came = trio.Event()
         self._value: Any = None
+
+    @property
+    def came(self) -> bool:
+        """Whether it is there."""
+        return self._came.is_set()
 
     def come(self, value: object) -> None:
         """Take the answer, or why there will be none."""
@@ -69,7 +90,10 @@ class Link:
         self._stream = stream
         self._reader = hiredis.Reader()
         self._due: deque[Answer] = deque()
-        self._unsent: list[bytes] = []
+        self._unsent: list[tuple[Answer, bytes]] = []
+        self._writing_since = math.inf
+        self._readable = select.poll()
+        self._readable.register(_socket(stream), select.POLLIN)
         self._wake = trio.Event()
         self.ended = trio.Event()
         """set when nothing can be asked any more"""
@@ -83,13 +107,27 @@ class Link:
         answer = Answer()
         self._due.append(answer)
         # hiredis's stub says a tuple of one; any length is meant.
-        self._unsent.append(hiredis.pack_command(command))  # type: ignore[arg-type]
+        self._unsent.append((answer, hiredis.pack_command(command)))  # type: ignore[arg-type]
         self._wake.set()
         return answer
 
-    async def ask(self, *command: str | bytes) -> Any:
-        """Send a command and return its answer. Raises LinkBroken, ServerError."""
-        return await self.send(*command).wait()
+    async def ask(self, *command: str | bytes, seconds: float) -> Any:
+        """Send a command and return its answer. Raises LinkBroken, LinkSlow, ServerError."""
+        answer = self.send(*command)
+        wait, last = seconds, trio.current_time() + seconds + _MOST_LATE_SECONDS
+        while True:
+            with trio.move_on_after(wait):
+                return await answer.wait()
+            if not self._is_late(answer, seconds) or trio.current_time() > last:
+                raise LinkSlow("the store did not answer in time")
+            wait = _LATE_SECONDS
+
+    def _is_late(self, answer: Answer, seconds: float) -> bool:
+        """Tell whether it is this process that has something to write, or to read."""
+        # Behind a command that the server does not take, it is the server's fault.
+        asked = min(answer.sent, self._writing_since)
+        asked_just_now = trio.current_time() < asked + seconds
+        return asked_just_now or answer.came or bool(self._readable.poll(0))
 
     def end(self, why: str) -> None:
         """Have nothing asked any more, and fail all who wait for an answer."""
@@ -117,7 +155,11 @@ class Link:
                 await self._wake.wait()
                 self._wake = trio.Event()
                 unsent, self._unsent = self._unsent, []
-                await self._stream.send_all(b"".join(unsent))
+                self._writing_since = trio.current_time()
+                for answer, _ in unsent:
+                    answer.sent = self._writing_since
+                await self._stream.send_all(b"".join([data for _, data in unsent]))
+                self._writing_since = math.inf
         except trio.BrokenResourceError:
             self.end("the connection was lost")
 
@@ -132,6 +174,13 @@ class Link:
             self.end("the connection was lost")
         except (hiredis.ProtocolError, IndexError):
             self.end("the server does not speak the protocol of Redis")
+
+
+def _socket(stream: trio.abc.Stream) -> int:
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    assert isinstance(stream, trio.SocketStream)
+    return stream.socket.fileno()
 
 
 async def connect(node: tuple[str, int] | str, tls: ssl.SSLContext | None) -> trio.abc.Stream:

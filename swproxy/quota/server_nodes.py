@@ -97,8 +97,7 @@ class ServerNodes:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.serve)
             try:
-                with trio.fail_after(PATIENCE_SECONDS):
-                    await self._log_in(link)
+                await self._log_in(link)
                 self.link = link
                 await use(link)
             except (LinkBroken, ServerError, trio.TooSlowError, LedgerDown) as error:
@@ -113,9 +112,10 @@ class ServerNodes:
     async def _log_in(self, link: Link) -> None:
         if self._login.password:
             who = (self._login.username,) if self._login.username else ()
-            await link.ask("AUTH", *who, self._login.password)
+            await link.ask("AUTH", *who, self._login.password, seconds=PATIENCE_SECONDS)
         if self._address.database:
-            await link.ask("SELECT", str(self._address.database))
+            database = str(self._address.database)
+            await link.ask("SELECT", database, seconds=PATIENCE_SECONDS)
 
 
 def has_moved(link: Link) -> bool:

@@ -32,7 +32,7 @@ from swproxy.quota.checks import End, Part
 from swproxy.quota.counted import CountedCalls
 from swproxy.quota.figures import Figures, day_of
 from swproxy.quota.ledger import LEASE_SECONDS, LedgerDown, Observer, UsedBy
-from swproxy.quota.link import Link, LinkBroken, ServerError
+from swproxy.quota.link import Link, LinkBroken, LinkSlow, ServerError
 from swproxy.quota.revocations import Revocation, Revocations
 from swproxy.quota.server_nodes import (
     PATIENCE_SECONDS,
@@ -160,9 +160,8 @@ class ValkeyLedger(CountedCalls):
             said["deadline"] = self._now() + _LATE
         known = False
         try:
-            with trio.move_on_after(self._seconds):
-                answer = await self._run_script("admit", keys, said, link)
-                known = True
+            answer = await self._run_script("admit", keys, said, link, self._seconds)
+            known = True
         except (LinkBroken, ServerError) as error:
             known = isinstance(error, ServerError)
             self._fail_once(link, error)
@@ -171,9 +170,6 @@ class ValkeyLedger(CountedCalls):
             if not known:
                 due = trio.current_time() + 2 * _LATE / MICROS
                 self._ended.append(_Ended(call, holder, End(returned=True), due))
-        if not known:
-            self._fail_once(link, LinkBroken("the store did not answer in time"))
-            raise LedgerDown("the store did not answer in time")
         self._failures = 0
         return script.outcome(call, holder, answer)
 
@@ -232,13 +228,11 @@ class ValkeyLedger(CountedCalls):
         ended = [(each.call, each.holder, each.end) for each in batch]
         keys, said = script.turn(said, ended, self._batch, self._streams, revocation)
         try:
-            with trio.fail_after(max(PATIENCE_SECONDS, self._seconds)):
-                answer = await self._run_script("turn", keys, said, link)
-        except trio.TooSlowError as error:
-            link.end("the store did not answer in time")
-            self._go_down(link.why)
-            raise LedgerDown(link.why) from error
+            seconds = max(PATIENCE_SECONDS, self._seconds)
+            answer = await self._run_script("turn", keys, said, link, seconds)
         except (LinkBroken, ServerError) as error:
+            if isinstance(error, LinkSlow):
+                link.end(str(error))
             self._nodes.judge(link, error)
             if not has_moved(link):
                 self._go_down(str(error))
@@ -296,18 +290,18 @@ class ValkeyLedger(CountedCalls):
     # Asking
 
     async def _run_script(
-        self, what: str, keys: Sequence[str], said: dict[str, Any], link: Link
+        self, what: str, keys: Sequence[str], said: dict[str, Any], link: Link, seconds: float
     ) -> Sequence[Any]:
         if self._moments is not None:
             said["now"], said["ticks"] = self._moments()
         own = script.keys_of(said, keys)
         rest = (str(len(own)), *own, what, json.dumps(said))
         try:
-            answer: Sequence[Any] = await link.ask("EVALSHA", script.SHA, *rest)
+            answer: Sequence[Any] = await link.ask("EVALSHA", script.SHA, *rest, seconds=seconds)
         except ServerError as error:
             if error.code != "NOSCRIPT":
                 raise
-            answer = await link.ask("EVAL", script.SCRIPT, *rest)
+            answer = await link.ask("EVAL", script.SCRIPT, *rest, seconds=seconds)
         self._ahead = int(answer[0]) - time.monotonic_ns() // 1000
         return answer
 

@@ -7,6 +7,7 @@ import random
 import re
 import signal
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -183,6 +184,23 @@ async def test_slower_than_a_decision_waits_for(make: Make, tmp_path: Path) -> N
         with trio.fail_after(PATIENCE):
             while await left(one, places, Places(5)) != 4:
                 await trio.sleep(0.1)
+
+
+async def test_a_worker_that_is_late_itself_does_not_take_the_store_for_down(make: Make) -> None:
+    server, note = make().start(), Note()
+
+    async def hog() -> None:
+        while True:
+            time.sleep(0.06)  # noqa: ASYNC251 - so long each turn of the loop takes
+            await trio.lowlevel.checkpoint()
+
+    async with ledger(server.address, note=note, seconds=0.05) as one, trio.open_nursery() as work:
+        await taken(one)
+        work.start_soon(hog)
+        for _ in range(5):
+            assert isinstance(await one.admit(call(SOMEONE)), Taken)
+        work.cancel_scope.cancel()
+    assert note.events == ["ledger-up"]
 
 
 async def test_out_of_memory(make: Make) -> None:
