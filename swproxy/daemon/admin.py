@@ -223,8 +223,10 @@ def _texts(body: bytes | None) -> dict[str, str]:
     """Return the texts in a JSON object, none of what is anything else."""
     try:
         said = json.loads(body or b"")
+        if not isinstance(said, dict):
+            return {}
+        texts = {name: text for name, text in said.items() if isinstance(text, str)}
+        "".join(texts.values()).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(said, dict):
-        return {}
-    return {name: text for name, text in said.items() if isinstance(text, str)}
+    return texts

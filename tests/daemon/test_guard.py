@@ -122,7 +122,7 @@ async def test_the_page_exchanges_the_token_for_a_cookie() -> None:
     async with asked(admin_token=TOKEN) as running:
         wrong = await ask(running, b"/login", JSON, *OWN, body={"token": TOKEN[:-1]})
         assert (wrong.status, "set-cookie" in wrong.headers) == (401, False)
-        nonsense: list[object] = [[], {}, {"token": 5}, {"token": "é" * 20}]
+        nonsense: list[object] = [[], {}, {"token": 5}, {"token": "é" * 20}, {"token": "\ud800"}]
         for body in nonsense:
             assert (await ask(running, b"/login", JSON, *OWN, body=body)).status == 401
         right = await ask(running, b"/login", JSON, *OWN, body={"token": TOKEN})
@@ -206,6 +206,7 @@ async def test_nothing_is_changed_but_where_that_is_configured() -> None:
 
 
 NONSENSE: list[object] = [[], {}, 5, "x", {"id": ""}, {"id": 5}, {"app": "test-app", "user": ""}]
+NONSENSE += [{"id": "\ud800"}, {"app": "test-app", "user": "\ud800"}]  # JSON may say it, UTF-8 not
 
 
 @pytest.mark.parametrize("body", [*NONSENSE, {"app": "unknown", "user": "ada"}, "x" * 5000])
