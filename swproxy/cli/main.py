@@ -281,6 +281,10 @@ for _command in (usage, limits, revoke, top):
     main.add_command(_command)
 
 
+if os.environ.get("_SWPROXY_COMPLETE") == "bash_complete":
+    import swproxy.cli.completion  # noqa: F401 - click finds it
+
+
 def _each_once(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
     if len({name.lower() for name, _ in headers}) < len(headers):
         raise click.UsageError("a header that is signed may be given only once.")

@@ -1,6 +1,7 @@
 """Manual pages and completions: whole, without a fault of roff, and gone if that is wanted."""
 
 import gzip
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+import trio
 from click.testing import CliRunner
 
 from swproxy.cli.main import main
@@ -17,6 +19,8 @@ from swproxy.config.template import app_keys, keys
 from tests.support import ROOT
 from tests.support.parts import require
 from tests.support.shell import shell as shell_of
+from tests.support.terminal import terminal
+from tests.support.wire import PATIENCE
 
 PAGES = dict(pages())
 
@@ -101,3 +105,23 @@ def test_completions_are_scripts_of_their_shells(tmp_path: Path, shell: str) -> 
             " _swproxy_completion swproxy; echo ${COMPREPLY[@]}"
         )
         assert shell_of(tmp_path, typed).stdout == "explain\n"
+
+
+@pytest.mark.parametrize("typed", ["odd", '"odd', "'odd", "odd\\ ", "'odd o", '"odd one'])
+async def test_bash_completes_an_id_that_has_to_be_quoted(tmp_path: Path, typed: str) -> None:
+    ids = ["odd one"]
+    if typed == "odd":
+        ids += ["odd$HOME", "odd;two's"]
+    async with terminal(tmp_path, tmp_path) as shell:
+        with trio.fail_after(2 * PATIENCE):
+            await shell.run('eval "$(_SWPROXY_COMPLETE=bash_source swproxy)"')
+            for other in ids:
+                (tmp_path / "swproxy.toml").write_text(
+                    f"[apps.{json.dumps(other)}]\n"
+                    'secrets = ["canary-completion-secret"]\nallow = ["https://a.example/"]\n'
+                )
+                begun = len(shell.shown)
+                await shell.type(f"swproxy app show {typed}\t")
+                await shell.shows(re.compile(re.escape(other[-2:])), begun + 1)
+                shown = await shell.run("")
+                assert re.search(rf"^id +{re.escape(other)}$", shown, re.MULTILINE), shown

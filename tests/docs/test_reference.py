@@ -124,13 +124,17 @@ def test_every_event_of_the_log_is_explained() -> None:
     assert set(re.findall(r"^- `([a-z-]+)`", section, re.MULTILINE)) == events() - {"request"}
 
 
+THEIRS = ("PYTHONPATH", "_SWPROXY_COMPLETE", "COMP_WORDS", "COMP_CWORD")
+"""What is between Python, or the shells' completions, and the command: nobody sets it by hand."""
+
+
 def test_every_environment_variable_is_explained() -> None:
-    read = {"PYTHONPATH"}  # Python's own, only handed on
+    read = set(THEIRS)
     for path in SOURCES:
         text = path.read_text()
         read |= set(re.findall(r'environ(?:\.get\(|\.pop\(|\[)"(\w+)"', text))
         read |= set(re.findall(r'envvar="(\w+)"', text))
-    assert read == {*ENVIRONMENT, "PYTHONPATH"}
+    assert read == {*ENVIRONMENT, *THEIRS}
 
 
 def test_exit_codes_are_those_that_the_command_line_states() -> None:
