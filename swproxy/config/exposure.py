@@ -17,12 +17,20 @@ from swproxy.config.faults import Fault
 from swproxy.config.listen_address import ListenAddress, TcpAddress
 from swproxy.policy.addresses import is_public
 
-__all__ = ["Mode", "open_to_others", "reached_by_others"]
+__all__ = ["Mode", "handed_over_to_others", "open_to_others", "reached_by_others"]
 
 Mode = Callable[[Path], int]
 """Gives the `st_mode` of a file or directory; 0 if it is not there."""
 
 _SHARED = stat.S_IRWXO | stat.S_IWGRP
+_MOUNTED = (Path("/run/secrets"), Path("/var/run/secrets"))
+"""Where containers have their secrets. Docker's are readable by all, and only in the container."""
+
+_IN_THE_CLEAR = (
+    "is reached by others, without TLS: whoever sees a signed URL pass can use it. Set"
+    " server.tls_certificate, or listen on 127.0.0.1 behind a web server that ends TLS"
+)
+_TELLS = "is reached by others: metrics tell who uses what. 127.0.0.1 or unix:/path is not"
 
 
 def open_to_others(
@@ -41,7 +49,10 @@ def open_to_others(
         elif mode(file) & stat.S_IWOTH:
             yield Fault(file, "", f"can be written by anybody: run `chmod o-w {file}`")
     for file in dict.fromkeys(keys):
-        if mode(file) & _SHARED:
+        shared = _SHARED
+        if any(file.is_relative_to(place) for place in _MOUNTED):
+            shared &= ~(stat.S_IROTH | stat.S_IRGRP)
+        if mode(file) & shared:
             yield Fault(file, "", f"holds a key and is open to others: run `chmod 600 {file}`")
     for directory in dict.fromkeys([path.parent, path.parent / "apps"]):
         found = mode(directory)
@@ -60,14 +71,22 @@ def reached_by_others(path: Path, server: Server) -> Iterator[Fault]:
     """Warn of listeners that strangers reach and should not: in the clear, or for metrics."""
     for number, address in enumerate(server.listen):
         if _is_public(address) and server.tls_certificate is None:
-            reason = (
-                "is reached by others, without TLS: whoever sees a signed URL pass can use it. Set"
-                " server.tls_certificate, or listen on 127.0.0.1 behind a web server that ends TLS"
-            )
-            yield Fault(path, f"server.listen[{number}]", reason)
+            yield Fault(path, f"server.listen[{number}]", _IN_THE_CLEAR)
     if server.admin_listen is not None and _is_public(server.admin_listen):
-        reason = "is reached by others: metrics tell who uses what. 127.0.0.1 or unix:/path is not"
-        yield Fault(path, "server.admin_listen", reason)
+        yield Fault(path, "server.admin_listen", _TELLS)
+
+
+def handed_over_to_others(
+    path: Path, server: Server, public: Iterable[TcpAddress], admin: Iterable[TcpAddress]
+) -> Iterator[Fault]:
+    """Warn likewise of the service manager's sockets, but for those configured as well."""
+    for address in public:
+        known = address in server.listen or server.tls_certificate is not None
+        if _is_public(address) and not known:
+            yield Fault(path, f"socket {address}", _IN_THE_CLEAR)
+    for address in admin:
+        if _is_public(address) and address != server.admin_listen:
+            yield Fault(path, f"admin socket {address}", _TELLS)
 
 
 def _is_public(address: ListenAddress) -> bool:

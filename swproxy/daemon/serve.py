@@ -12,7 +12,9 @@ import trio
 
 from swproxy import __version__
 from swproxy.config.config import Config
+from swproxy.config.exposure import handed_over_to_others
 from swproxy.config.faults import ConfigError
+from swproxy.config.listen_address import TcpAddress
 from swproxy.config.loader import inspect
 from swproxy.daemon import activation, notify
 from swproxy.daemon.banner import banner
@@ -64,6 +66,9 @@ def run(config_path: Path) -> int:
         os.environ.pop(name, None)
     log = Log(config.server)
     log.say(banner(config_path, config, sockets.public, sockets.admin, __version__))
+    found.warnings += handed_over_to_others(
+        config_path, config.server, _handed_over(sockets.public), _handed_over(sockets.admin)
+    )
     log_warnings(log, found)
     _check_descriptors(config, log)
     freeze_heap()
@@ -121,6 +126,11 @@ def _open(config: Config, handed_over: Sequence[tuple[str, socket.socket]]) -> _
     if not sockets.public:
         raise ValueError("nothing to listen on: server.listen is empty and systemd gave no socket")
     return sockets
+
+
+def _handed_over(listeners: Sequence[Listener]) -> list[TcpAddress]:
+    names = [each.sock.getsockname() for each in listeners if not each.own]
+    return [TcpAddress(*name[:2]) for name in names if isinstance(name, tuple)]
 
 
 def _check_descriptors(config: Config, log: Log) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from swproxy.config.config import Server
-from swproxy.config.exposure import reached_by_others
+from swproxy.config.exposure import handed_over_to_others, open_to_others, reached_by_others
+from swproxy.config.listen_address import TcpAddress
 
 PATH = Path("swproxy.toml")
 
@@ -36,3 +37,36 @@ def test_signed_urls_in_the_clear(listen: list[str], keys: list[str]) -> None:
 )
 def test_metrics_for_strangers(admin: str, told_of: int) -> None:
     assert told(admin_listen=admin) == ["server.admin_listen"] * told_of
+
+
+def test_sockets_of_the_service_manager_s() -> None:
+    everywhere, here = TcpAddress("0.0.0.0", 80), TcpAddress("127.0.0.1", 80)
+
+    def told_of(server: Server, public: TcpAddress, admin: TcpAddress) -> list[str]:
+        return [fault.key for fault in handed_over_to_others(PATH, server, [public], [admin])]
+
+    tls = Server.model_validate({"tls_certificate": "c", "tls_key": "k"})
+    assert told_of(Server(), here, here) == []
+    assert told_of(Server(), everywhere, here) == ["socket 0.0.0.0:80"]
+    assert told_of(tls, everywhere, everywhere) == ["admin socket 0.0.0.0:80"]
+    # Told of as configured already.
+    both = Server.model_validate({"listen": ["0.0.0.0:80"], "admin_listen": "0.0.0.0:81"})
+    assert told_of(both, everywhere, TcpAddress("0.0.0.0", 81)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "mode", "warned"),
+    [
+        ("/etc/swproxy/keys/openai", 0o444, True),
+        ("/run/secrets/openai", 0o444, False),
+        ("/var/run/secrets/app/openai", 0o444, False),
+        ("/run/secrets/openai", 0o446, True),
+        ("/run/secrets-not/openai", 0o444, True),
+    ],
+)
+def test_secrets_that_a_container_is_given_are_readable_by_all_in_it(
+    file: str, mode: int, *, warned: bool
+) -> None:
+    modes = {Path(file): mode}
+    told = open_to_others(PATH, [], [Path(file)], lambda path: modes.get(path, 0))
+    assert [fault.file for fault in told] == [Path(file)] * warned
