@@ -95,8 +95,12 @@ def usage(
     day = since.date() if since else datetime.now(UTC).date()
     loaded = _loaded(config)
 
+    nothing = False
+
     async def show(ledger: Ledger) -> None:
+        nonlocal nothing
         found = await ledger.usage(day, app_id, user)
+        nothing = not found
         if watch and is_terminal(sys.stdout):
             click.echo(_CLEAR, nl=False)
         _print_usage(found, as_json=as_json)
@@ -110,6 +114,8 @@ def usage(
                     return
 
     _ask(loaded, follow if watch else show)
+    if nothing and not watch and not as_json:
+        _tell_of_nothing(loaded, app_id, day.isoformat())
 
 
 @click.command(
@@ -135,6 +141,15 @@ def limits(app_id: str, config: Path, user: str | None, plan: str | None) -> Non
         print_table(["WHOSE", "LIMIT", "LEFT", "OF", "AGAIN IN"], rows)
 
     _ask(loaded, do)
+
+
+def _tell_of_nothing(config: Config, app_id: str, day: str) -> None:
+    """Say why there is no row. An application may have figures that is not there any more."""
+    if app_id and app_id not in config.apps:
+        raise click.UsageError(
+            f"there is no application {app_id}, and nothing is recorded of one since {day}."
+        )
+    click.echo(f"Nothing is recorded of that since {day}.", err=True)
 
 
 def _loaded(config: Path) -> Config:

@@ -88,16 +88,20 @@ def test_usage_as_a_table_and_as_json(directory: Path) -> None:
         return [
             ok("usage"),
             ok("usage", "chat", "--user", "42", "--since", "2026-01-01", "--json"),
-            ok("usage", "images"),
+            run("usage", "images").stderr,
+            run("usage", "images", "--json").stdout,
+            run("usage", "chat", "--user", "nobody").stderr,
             ok("limits", "chat", "--user", "42"),
         ]
 
-    table, listed, nothing, left = with_ledger(directory, look)
+    table, listed, unknown, none, nobody, left = with_ledger(directory, look)
     assert table.split() == ["chat", "42", "3", "0", "2", "200", "50", "0"]
     (row,) = json.loads(listed)
     assert row["app"] == "chat"
     assert (row["requests"], row["streams"], row["tokens_out"]) == (3, 2, 50)
-    assert nothing == ""
+    assert "there is no application images, and nothing is recorded of one" in unknown
+    assert none == "[]\n"
+    assert nobody.startswith("Nothing is recorded of that since 20")
     rows = [line.split("\t") for line in left.splitlines()]
     assert [row[:4] for row in rows] == [
         ["application", "requests", "7", "10"],
