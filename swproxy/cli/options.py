@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import secrets as randomness
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -119,6 +120,11 @@ add_headers_option = click.option(
 )
 
 
+_COUNTED = {"uses", "tokens"}
+"""Terms that are counted by the URL. What is signed of the time is its second, so two URLs of the
+same terms may be one; a tag, which is for the log alone, tells them apart."""
+
+
 def _term(_ctx: click.Context, _param: click.Parameter, given: Sequence[str]) -> str:
     """Return the fragment that says the terms, "" for none."""
     if not given:
@@ -129,8 +135,12 @@ def _term(_ctx: click.Context, _param: click.Parameter, given: Sequence[str]) ->
     for name, equals, value in pairs:
         if not (name and equals and value):
             raise click.BadParameter(f"{name or 'a term'}: write it as NAME=VALUE, like user=42.")
+    given_terms = [(name, value) for name, _, value in pairs]
+    names = {name for name, _ in given_terms}
+    if names & _COUNTED and not any(name.startswith("tag.") for name in names):
+        given_terms.append(("tag.once", randomness.token_hex(8)))
     try:
-        return f"#{written_pairs([(name, value) for name, _, value in pairs])}"
+        return f"#{written_pairs(given_terms)}"
     except BadTermError as fault:
         raise click.BadParameter(fault.sentence()) from None
 
@@ -142,7 +152,8 @@ terms_option = click.option(
     callback=_term,
     metavar="NAME=VALUE",
     help="What the URL allows besides: user=42, seconds=60, body.model=small,tiny and so on, as"
-    " docs/terms.md has them. Repeatable.",
+    " docs/terms.md has them. Repeatable. uses or tokens without a tag get a tag.once, so that no"
+    " two URLs are the same.",
 )
 
 

@@ -66,6 +66,7 @@ _TAG_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ORIGIN: Final = re.compile(
     r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?"
 )
+_MAPPED_BITS: Final = 96
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 Network = IPv4Network | IPv6Network
@@ -272,7 +273,11 @@ def _read_tokens(name: str, value: str) -> int:
 
 def _read_seconds(name: str, value: str) -> float:
     if not _SECONDS.fullmatch(value) or not float(value):
-        raise BadTermError(name, "has to be a number of seconds, more than 0, such as 120 or 0.5")
+        raise BadTermError(
+            name,
+            "has to be a number of seconds, more than 0 and at most 999999999, with up to three"
+            " decimals, such as 120 or 0.5",
+        )
     return float(value)
 
 
@@ -307,11 +312,23 @@ def _read_origins(name: str, value: str) -> tuple[str, ...]:
 
 def _read_clients(name: str, value: str) -> tuple[Network, ...]:
     try:
-        return tuple([ip_network(text) for text in value.split(",")])
+        return tuple([_network(text) for text in value.split(",")])
     except ValueError:
         raise BadTermError(
             name, "has to be networks or addresses, joined by commas: 192.0.2.0/24,2001:db8::1"
         ) from None
+
+
+def _network(text: str) -> Network:
+    """Read a network; one of IPv4-mapped addresses (RFC 4291, 2.5.5.2) is the IPv4 one.
+
+    Clients are compared by those, and sockets for both families tell the others to who signs.
+    """
+    found = ip_network(text)
+    mapped = found.network_address.ipv4_mapped if isinstance(found, IPv6Network) else None
+    if mapped is None or found.prefixlen < _MAPPED_BITS:
+        return found
+    return IPv4Network((mapped, found.prefixlen - _MAPPED_BITS))
 
 
 def _read_websocket(name: str, value: str) -> bool:

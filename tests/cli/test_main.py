@@ -433,6 +433,22 @@ class TestSign:
         initialise()
         assert "has a fragment already" in refused("sign", f"{MODELS}#a", "--term", "user=42")
 
+    def test_two_urls_that_are_counted_are_never_the_same(self) -> None:
+        initialise()
+
+        def destination(*terms: str) -> str:
+            options = [word for term in terms for word in ("--term", term)]
+            url = ok("sign", "https://api.openai.com/v1/models", *options)
+            return parameter(url.strip(), "X-Sw-Proxy")
+
+        for counted in ("uses=1", "tokens=500"):
+            first, second = destination(counted), destination(counted)
+            assert first != second
+            assert re.fullmatch(rf".*#sw1:{counted}&tag\.once=[0-9a-f]{{16}}", first)
+        # Who tags says what tells them apart, and what is not counted need not be.
+        assert destination("uses=1", "tag.job=7").endswith("#sw1:uses=1&tag.job=7")
+        assert destination("seconds=5").endswith("#sw1:seconds=5")
+
     def test_terms_that_the_application_refuses_are_signed_with_a_note(self) -> None:
         initialise()
         result = run("sign", MODELS, "--term", "plan=gold")

@@ -136,9 +136,12 @@ def test_lengths_are_bounded() -> None:
     assert complaint("€" * 2000) == "The terms are longer than 4096 bytes."
 
 
-@pytest.mark.parametrize("text", ["0", "0.0", "-1", "1e3", "1s", "1234567890", "1.", ".5", "inf"])
+@pytest.mark.parametrize(
+    "text", ["0", "0.0", "-1", "1e3", "1234567890", "0.1234", "1.", ".5", "inf"]
+)
 def test_seconds_are_a_plain_number_more_than_0(text: str) -> None:
     assert "has to be a number of seconds" in complaint(f"seconds={text}")
+    assert "at most 999999999, with up to three decimals" in complaint(f"seconds={text}")
     assert terms("seconds=0.5").seconds == 0.5
 
 
@@ -177,6 +180,15 @@ def test_origins_are_spelt_as_browsers_do(text: str) -> None:
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "10.0.0", "10.0.0.0/8,", "a.example", "1", "::g"])
 def test_clients_are_networks(text: str) -> None:
     assert "has to be networks or addresses" in complaint(f"client={text}")
+
+
+def test_a_mapped_address_is_the_one_that_it_maps() -> None:
+    # As sockets for both families tell an IPv4 client, and so whoever signs for its address.
+    text = "client=::ffff:192.0.2.7,::ffff:198.51.100.0/120,::ffff:0:0/96,2001:db8::/32,::/0"
+    assert [str(network) for network in terms(text).clients] == [
+        *("192.0.2.7/32", "198.51.100.0/24", "0.0.0.0/0"),
+        *("2001:db8::/32", "::/0"),
+    ]
 
 
 def test_a_dot_in_a_bodys_name_is_escaped_and_a_number_stays_a_name() -> None:
