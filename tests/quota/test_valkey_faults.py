@@ -247,6 +247,17 @@ async def test_a_replica_takes_over(make: Make) -> None:
         await taken(one)
 
 
+async def test_a_primary_that_is_cut_off_from_its_replicas_and_is_to_have_one(make: Make) -> None:
+    server = make().start()
+    async with ledger(server.address) as one:
+        await taken(one)
+        server.command("CONFIG", "SET", "min-replicas-to-write", "1")
+        with pytest.raises(LedgerDown, match="NOREPLICAS"):
+            await one.admit(call(SOMEONE))
+        server.command("CONFIG", "SET", "min-replicas-to-write", "0")
+        await taken(one)
+
+
 async def test_wrong_password_and_then_the_right_one(make: Make) -> None:
     server, note = make("--requirepass", "the-other-password").start(), Note()
     async with ledger(server.address, Login(password="canary-password"), note=note) as one:
