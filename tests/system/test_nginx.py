@@ -4,6 +4,7 @@ import json
 import re
 import ssl
 import subprocess
+from ipaddress import ip_network
 from pathlib import Path
 
 import trio
@@ -12,7 +13,7 @@ from swproxy import sign_url
 from tests.support.nginx import Nginx, configure, nginx
 from tests.support.proxy import Proxy, proxy
 from tests.support.running import daemon
-from tests.support.upstream import Upstream, upstream
+from tests.support.upstream import Upstream, take_and_answer, upstream
 from tests.support.wire import APP_ID, PATIENCE, SECRET, End, authority
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -88,8 +89,10 @@ async def test_an_address_may_hold_so_many_streams_at_once(tmp_path: Path) -> No
         assert b" 200 OK\r\n" in await other.read_head()
 
 
-def request(swproxy: Proxy, url: str, method: str = "GET", headers: bytes = b"") -> bytes:
-    target = swproxy.target(url, method)
+def request(
+    swproxy: Proxy, url: str, method: str = "GET", headers: bytes = b"", **signed: bytes
+) -> bytes:
+    target = swproxy.target(url, method, **signed)
     return b"%b %b HTTP/1.1\r\nHost: localhost\r\n%b\r\n" % (method.encode(), target, headers)
 
 
@@ -144,6 +147,31 @@ async def test_an_upload_passes_piece_by_piece(tmp_path: Path) -> None:
                 await arrived.acquire()
         assert (await client.read_response()).body == b"ok"
         await client.aclose()
+
+
+async def test_uploads_that_have_stopped_lock_out_nobody_behind_nginx(tmp_path: Path) -> None:
+    """Forged ones, of many addresses, that take all the room and then say no more."""
+    size = 256 * 1024
+    body = b"b" * size
+    server_settings = {"trusted_proxies": (ip_network("127.0.0.1/32"),)}
+    async with (
+        upstream(take_and_answer) as server,
+        proxy(limits={"signed_body_bytes": size}, server=server_settings) as swproxy,
+        nginx(tmp_path, swproxy.address[1]) as edge,
+    ):
+        length = b"Content-Length: %d\r\n" % size
+        signed = request(swproxy, server.url, "POST", length, body=body)
+        target, _, rest = signed.partition(b" HTTP/1.1")
+        forged = (
+            target[:-4] + (b"0000" if target[-4:] != b"0000" else b"1111") + b" HTTP/1.1" + rest
+        )
+        for number in range(24):
+            client = await edge.connect(source=f"127.0.1.{number + 1}")
+            await client.send(forged + body[:-1])
+        for number in range(9):
+            client = await edge.connect(source=f"127.0.2.{number + 1}")
+            await client.send(signed + body)
+            assert (await client.read_response()).status == 200
 
 
 async def test_a_client_that_leaves_ends_the_upstream_call(tmp_path: Path) -> None:
