@@ -42,11 +42,13 @@ class Looker:
 
 
 @asynccontextmanager
-async def look(stream: trio.abc.Stream, *lines: bytes) -> AsyncIterator[Looker]:
+async def look(
+    stream: trio.abc.Stream, *lines: bytes, host: str = "localhost"
+) -> AsyncIterator[Looker]:
     """Look at the feed over a connection to the admin listener."""
     end = End(stream)
     try:
-        head = b"".join(each + b"\r\n" for each in (b"Host: localhost", *lines))
+        head = b"".join(each + b"\r\n" for each in (b"Host: " + host.encode(), *lines))
         await end.send(b"GET /live HTTP/1.1\r\n" + head + b"\r\n")
         looker = Looker(end)
         looker.head = await end.read_head()

@@ -107,8 +107,12 @@ def site(work: Path, port: int, nodes: Sequence[int]) -> str:
 
 def configure(work: Path, port: int, *nodes: int) -> list[str]:
     """Write nginx's configuration for a port and swproxys; return the command that runs it."""
-    binary = require("nginx", "nginx")
     (work / "site.conf").write_text(site(work, port, nodes))
+    return _command(work)
+
+
+def _command(work: Path) -> list[str]:
+    binary = require("nginx", "nginx")
     (work / "nginx.conf").write_text(_MAIN.format(work=work))
     return [binary, "-p", str(work), "-c", str(work / "nginx.conf"), "-e", f"{work}/early.log"]
 
@@ -125,6 +129,20 @@ async def nginx(work: Path, *nodes: int, at_once: int = 256) -> AsyncIterator[Ng
     limit = "limit_conn swproxy_at_once "
     assert f"{limit}256;" in written
     (work / "site.conf").write_text(written.replace(f"{limit}256;", f"{limit}{at_once};"))
+    async with _running(work, port, command) as edge:
+        yield edge
+
+
+@asynccontextmanager
+async def run_nginx(work: Path, port: int, text: str) -> AsyncIterator[Nginx]:
+    """Run nginx with another site, on `port`."""
+    (work / "site.conf").write_text(text)
+    async with _running(work, port, _command(work)) as edge:
+        yield edge
+
+
+@asynccontextmanager
+async def _running(work: Path, port: int, command: Sequence[str]) -> AsyncIterator[Nginx]:
     process = await trio.lowlevel.open_process(command, stdin=subprocess.DEVNULL)
     edge = Nginx(work, port)
     try:
