@@ -89,6 +89,16 @@ def handed_over_to_others(
             yield Fault(path, f"admin socket {address}", _TELLS)
 
 
+def _is_elsewhere(address: ListenAddress | None) -> bool:
+    """Tell whether another machine can get there, as far as an address says so."""
+    if not isinstance(address, TcpAddress):
+        return False
+    try:
+        return not ip_address(address.host.partition("%")[0]).is_loopback
+    except ValueError:
+        return address.host != "localhost"
+
+
 def _is_public(address: ListenAddress) -> bool:
     """Tell whether strangers can get there: on a public address, or on all there are."""
     if not isinstance(address, TcpAddress):
