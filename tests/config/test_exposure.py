@@ -33,8 +33,17 @@ def test_signed_urls_in_the_clear(listen: list[str], keys: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("admin", "told_of"),
-    [("127.0.0.1:1", 0), ("[::1]:1", 0), ("localhost:1", 0), ("unix:/a", 0), ("", 0)]
-    + [("10.1.1.1:1", 1), ("metrics.internal:1", 1), ("0.0.0.0:1", 1), ("[2a00::1]:1", 1)],
+    [
+        ("127.0.0.1:1", 0),
+        ("[::1]:1", 0),
+        ("localhost:1", 0),
+        ("unix:/a", 0),
+        ("", 0),
+        ("10.1.1.1:1", 1),
+        ("metrics.internal:1", 1),
+        ("0.0.0.0:1", 1),
+        ("[2a00::1]:1", 1),
+    ],
 )
 def test_metrics_for_strangers_and_a_page_that_is_not_there(admin: str, told_of: int) -> None:
     assert told(admin_listen=admin) == ["server.admin_listen"] * told_of
