@@ -375,14 +375,23 @@ async def test_made_read_only_while_in_use_it_refuses_and_serves_again(store: Sq
     assert note.events == ["ledger-up", "ledger-down", "ledger-up"]
 
 
+@contextlib.contextmanager
+def held_by_another(store: SqliteStore) -> Iterator[None]:
+    """Keep the file to write to, as a process does that hangs in the middle of it."""
+    path = current(store.place)
+    assert path
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as hung:
+        hung.execute("BEGIN IMMEDIATE")
+        yield
+        hung.execute("ROLLBACK")
+
+
 async def test_while_another_process_holds_the_file_decisions_give_up_and_nothing_stands_still(
     store: SqliteStore,
 ) -> None:
     async with store.ledger() as ledger, store.ledger() as other:
         places = user(Places(1), name="held")
         held = await take(ledger, places)
-        path = current(store.place)
-        assert path
         turns = 0
 
         async def count() -> None:
@@ -391,14 +400,12 @@ async def test_while_another_process_holds_the_file_decisions_give_up_and_nothin
                 await trio.sleep(0.001)
                 turns += 1
 
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as hung:
-            hung.execute("BEGIN IMMEDIATE")
+        with held_by_another(store):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(count)
                 assert await is_down(ledger)
                 nursery.cancel_scope.cancel()
             ledger.settle(held, End())
-            hung.execute("ROLLBACK")
         assert turns > 10
         # Settled late, but settled: seen by this worker at once, and by others in a moment.
         await take(ledger, app(Rate(1, 1, 1)))
@@ -411,13 +418,9 @@ async def test_a_settlement_that_finds_the_file_busy_is_applied_without_another_
     async with store.ledger() as ledger, store.ledger() as other:
         places = user(Places(1), name="held")
         held = await take(ledger, places)
-        path = current(store.place)
-        assert path
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as hung:
-            hung.execute("BEGIN IMMEDIATE")
+        with held_by_another(store):
             ledger.settle(held, End())
             await trio.sleep(0.01)
-            hung.execute("ROLLBACK")
         with trio.fail_after(5):
             while await is_refused(other, places):
                 await trio.sleep(0.001)

@@ -3,10 +3,7 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from swproxy import sign_url
 from tests.support import ROOT
@@ -15,10 +12,8 @@ from tests.support.installed import (
     Client,
     Load,
     Upstream,
-    installed,
     main_pid,
     restarts,
-    serving_api,
     signed,
     wait_until,
     write_app,
@@ -28,18 +23,6 @@ from tests.support.parts import require
 from tests.support.systemd_host import SystemdHost
 
 UNITS = ROOT / "systemd"
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdHost]:
-    with installed(tmp_path_factory.mktemp("systemd")) as machine:
-        yield machine
-
-
-@pytest.fixture(scope="module")
-def upstream(host: SystemdHost) -> Iterator[Upstream]:
-    with serving_api(host) as upstream:
-        yield upstream
 
 
 def test_the_unit_is_hardened(tmp_path: Path) -> None:

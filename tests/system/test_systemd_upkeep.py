@@ -14,10 +14,8 @@ from tests.support.installed import (
     Upstream,
     do,
     guide,
-    installed,
     main_pid,
     restarts,
-    serving_api,
     signed,
     wait_until,
 )
@@ -26,18 +24,6 @@ from tests.support.systemd_host import PATIENCE, SystemdHost
 
 SOCKETS = ("swproxy.socket", "swproxy-admin.socket")
 NEXT = "0.2.0"
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdHost]:
-    with installed(tmp_path_factory.mktemp("systemd")) as machine:
-        yield machine
-
-
-@pytest.fixture(scope="module")
-def upstream(host: SystemdHost) -> Iterator[Upstream]:
-    with serving_api(host) as upstream:
-        yield upstream
 
 
 @contextmanager
