@@ -390,7 +390,7 @@ end
 
 -- Everything but decisions: what has ended, what was used, who lives, what is revoked.
 local function turn()
-  local _, swept = meta()
+  local born, swept = meta()
   for _, ended in ipairs(input.ended) do settle(ended) end
   renew()
   note_figures()
@@ -399,7 +399,8 @@ local function turn()
     redis.call('HSET', META, 'swept', whole(now))
     redis.call('ZREMRANGEBYSCORE', HOLDERS, '-inf', whole(ticks - LEASE))
   end
-  local serial = redis.call('HGET', META, 'revoked') or '0'
+  -- Which store it is, too: one that was emptied counts its revocations from the first one.
+  local serial = whole(born) .. '/' .. (redis.call('HGET', META, 'revoked') or '0')
   local revoked = {}
   if serial ~= input.revoked then
     local flat = redis.call('HGETALL', REVOKED)

@@ -19,6 +19,7 @@ __all__ = [
     "USED",
     "Said",
     "decision",
+    "has_forgotten",
     "held",
     "keys_of",
     "outcome",
@@ -164,6 +165,18 @@ def held(state: Mapping[str, Part]) -> bool:
         part if isinstance(part, dict) else isinstance(part, list) and part[-1]
         for part in state.values()
     )
+
+
+def has_forgotten(before: str, serial: str) -> bool:
+    """Tell by two serials of its revocations whether a store knows less than before.
+
+    It has been emptied, or is a replica that had not heard of the newest.
+    """
+    if not before:
+        return False
+    born, _, count = before.partition("/")
+    born_now, _, count_now = serial.partition("/")
+    return born != born_now or int(count_now) < int(count)
 
 
 def revocation(name: str, moments: str) -> Revocation:

@@ -99,6 +99,8 @@ class ValkeyLedger(CountedCalls):
         self._number = 0
         self._streams: dict[tuple[str, str], int] = {}
         self._serial = ""
+        self._revoked: list[Revocation] = []
+        self._forgotten: list[Revocation] = []
         self._revocations = Revocations()
 
     @property
@@ -208,9 +210,11 @@ class ValkeyLedger(CountedCalls):
                 raise LedgerDown(self._why)
             self._wake = trio.Event()
             more = True
-            while more:
+            while more or revocation:
                 more = await self._say(link, revocation)
-                revocation = None
+                if revocation in self._forgotten:
+                    self._forgotten.remove(revocation)
+                revocation = self._forgotten[-1] if self._forgotten else None
 
     async def _say(self, link: Link, revocation: Revocation | None) -> bool:
         """Say one batch; tell whether there is more."""
@@ -257,12 +261,18 @@ class ValkeyLedger(CountedCalls):
         self._failures = 0
 
     def _learn(self, answer: Sequence[Any]) -> None:
+        """Take what is revoked. What the store has forgotten of that, it will be told again."""
         serial = answer[1].decode()
-        if serial != self._serial:
-            self._serial = serial
-            flat = [each.decode() for each in answer[2]]
-            self._revocations = Revocations(map(script.revocation, flat[::2], flat[1::2]))
-            self._observer.revoked(self._revocations)
+        if serial == self._serial:
+            return
+        flat = [each.decode() for each in answer[2]]
+        revoked = [*map(script.revocation, flat[::2], flat[1::2])]
+        if script.has_forgotten(self._serial, serial):
+            self._forgotten = self._revoked
+        self._forgotten = [each for each in self._forgotten if each not in revoked]
+        self._serial, self._revoked = serial, [*revoked, *self._forgotten]
+        self._revocations = Revocations(self._revoked)
+        self._observer.revoked(self._revocations)
 
     def _go_down(self, why: str) -> None:
         if why != self._why:

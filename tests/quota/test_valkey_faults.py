@@ -129,6 +129,24 @@ async def test_killed_under_load_and_empty_when_it_comes_back(make: Make) -> Non
         await taken(one, once)
 
 
+async def test_a_store_that_was_emptied_is_told_again_what_is_revoked(make: Make) -> None:
+    server = make().start()
+    async with ledger(server.address) as one:
+        for name in ("8", "9"):
+            await one.revoke(Revocation("chat", 5, ALWAYS, user=name))
+        server.stop()
+        server.start()
+        await taken(one)
+        assert await one.tend()
+        async with ledger(server.address) as other:
+            await other.revoke(Revocation("chat", 5, ALWAYS, user="10"))
+            assert await one.tend()
+            for each in (one, other):
+                for name in ("8", "9", "10"):
+                    assert each.revocations.revoked("chat", name, "", 5)
+                assert not each.revocations.revoked("chat", "9", "", 6)
+
+
 async def test_what_is_kept_on_disk_is_known_after_a_restart(make: Make) -> None:
     server = make("--appendonly", "yes", "--appendfsync", "always").start()
     once = url(Uses(1), signed=ALWAYS - MICROS, expires=ALWAYS)
