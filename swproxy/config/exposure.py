@@ -30,6 +30,14 @@ _IN_THE_CLEAR = (
     "is reached by others, without TLS: whoever sees a signed URL pass can use it. Set"
     " server.tls_certificate, or listen on 127.0.0.1 behind a web server that ends TLS"
 )
+_PASSES = (
+    "is reached by others, in the clear: whoever sees server.admin_token pass can use it. 127.0.0.1"
+    " or unix:/path, behind a web server that ends TLS, is not"
+)
+_NO_PAGE = (
+    "is reached from other machines, so the live page is not served there: it needs"
+    " server.admin_token, or 127.0.0.1 or unix:/path"
+)
 _TELLS = "is reached by others: metrics tell who uses what. 127.0.0.1 or unix:/path is not"
 
 
@@ -72,8 +80,9 @@ def reached_by_others(path: Path, server: Server) -> Iterator[Fault]:
     for number, address in enumerate(server.listen):
         if _is_public(address) and server.tls_certificate is None:
             yield Fault(path, f"server.listen[{number}]", _IN_THE_CLEAR)
-    if server.admin_listen is not None and _is_public(server.admin_listen):
-        yield Fault(path, "server.admin_listen", _TELLS)
+    if server.admin_listen is not None:
+        for reason in _of_admin(server.admin_listen, server):
+            yield Fault(path, "server.admin_listen", reason)
 
 
 def handed_over_to_others(
@@ -85,11 +94,20 @@ def handed_over_to_others(
         if _is_public(address) and not known:
             yield Fault(path, f"socket {address}", _IN_THE_CLEAR)
     for address in admin:
-        if _is_public(address) and address != server.admin_listen:
-            yield Fault(path, f"admin socket {address}", _TELLS)
+        if address != server.admin_listen:
+            for reason in _of_admin(address, server):
+                yield Fault(path, f"admin socket {address}", reason)
 
 
-def _is_elsewhere(address: ListenAddress | None) -> bool:
+def _of_admin(address: ListenAddress, server: Server) -> Iterator[str]:
+    """Give what is doubtful about an address of the admin listener."""
+    if _is_public(address):
+        yield _PASSES if server.admin_token else _TELLS
+    elif not server.admin_token and _is_elsewhere(address):
+        yield _NO_PAGE
+
+
+def _is_elsewhere(address: ListenAddress) -> bool:
     """Tell whether another machine can get there, as far as an address says so."""
     if not isinstance(address, TcpAddress):
         return False

@@ -27,8 +27,7 @@ def site(work: Path, port: int, admin_port: int) -> str:
     text = block("watch.conf")
     for old, new in (
         ("listen 443 ", f"listen 127.0.0.1:{port} "),
-        (f"/etc/letsencrypt/live/{NAME}/fullchain.pem", f"{work}/certificate.pem"),
-        (f"/etc/letsencrypt/live/{NAME}/privkey.pem", f"{work}/certificate.pem"),
+        ("/etc/ssl/watch.pem", f"{work}/certificate.pem"),
         ("/etc/nginx/", f"{work}/"),
         ("127.0.0.1:3001", f"127.0.0.1:{admin_port}"),
     ):

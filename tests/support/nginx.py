@@ -1,5 +1,6 @@
 """A real nginx that runs the shipped site, with its addresses and certificate replaced."""
 
+import os
 import re
 import socket
 import ssl
@@ -137,7 +138,11 @@ async def nginx(work: Path, *nodes: int, at_once: int = 256) -> AsyncIterator[Ng
 async def run_nginx(work: Path, port: int, text: str) -> AsyncIterator[Nginx]:
     """Run nginx with another site, on `port`."""
     (work / "site.conf").write_text(text)
-    async with _running(work, port, _command(work)) as edge:
+    command = _command(work)
+    if os.geteuid() == 0:
+        # What a worker reads is in a directory of whoever runs the test.
+        command += ["-g", "user root;"]
+    async with _running(work, port, command) as edge:
         yield edge
 
 
