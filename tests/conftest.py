@@ -56,10 +56,11 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("any machine")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    terminal = config.pluginmanager.get_plugin("terminalreporter")
     if config.getoption("stages"):
         config.pluginmanager.register(Causes(config.rootpath))
-        if terminal is not None:
+        if not hasattr(config, "workerinput"):  # which a process of pytest-xdist's has
+            terminal = config.pluginmanager.get_plugin("terminalreporter")
+            assert terminal is not None
             config.pluginmanager.register(Stages(terminal, config.rootpath))
 
 

@@ -27,7 +27,8 @@ HOSTILE = "\x1b]0;evil\x07\x1b[2J\x9b31m\u202eabc\r\n\x7f[red]x[/red]:smile:"
 async def top(
     *arguments: str, environ: dict[str, str] | None = None
 ) -> "subprocess.CompletedProcess[bytes]":
-    given = {name: text for name, text in os.environ.items() if name != "SWPROXY_CONFIG"}
+    own = ("SWPROXY_CONFIG", "COLUMNS")  # libraries set the latter for the whole process
+    given = {name: text for name, text in os.environ.items() if name not in own}
     return await trio.run_process(
         [sys.executable, "-m", "swproxy", "top", *arguments],
         cwd=ROOT,

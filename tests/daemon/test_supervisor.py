@@ -63,7 +63,8 @@ def _is_worker(process: int) -> bool:
 
 async def test_a_worker_that_hangs_is_replaced(log: Log, events: Events) -> None:
     listeners = open_listeners([TcpAddress("127.0.0.1", 0)])
-    supervisor = Supervisor(Config(), listeners, 1, log, hung_seconds=2.0)
+    # Enough for one that starts on a busy machine, which is watched as well.
+    supervisor = Supervisor(Config(), listeners, 1, log, hung_seconds=5.0)
     async with trio.open_nursery() as nursery:
         await nursery.start(supervisor.run)
         (worker,) = children()

@@ -84,4 +84,5 @@ def test_a_folder_is_a_line_and_a_failure_a_few(said: list[str], tmp_path: Path)
     assert len(said) < 35
     details = (tmp_path / ".pytest_cache/failures").read_text()
     assert "printed before" in details
+    assert details.count("test_bad, call") == 1
     assert "Traceback" in details
