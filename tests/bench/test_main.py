@@ -59,7 +59,7 @@ def test_interrupted_it_ends_its_processes_and_says_what_it_has() -> None:
         family = procfs.family(bench.pid)
         assert len(family) >= 3
         bench.send_signal(signal.SIGINT)
-        output, _ = bench.communicate(timeout=30)
+        output, _ = bench.communicate(timeout=120)
     assert bench.returncode == 130
     assert "## slow: " in output
     deadline = time.monotonic() + 5

@@ -123,7 +123,7 @@ def test_usage_is_watched_until_it_is_interrupted(directory: Path) -> None:
         assert process.stdout
         assert [process.stdout.readline() for _ in range(2)] == [b"[]\n"] * 2
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=120)
     finally:
         process.kill()
         process.communicate()

@@ -53,7 +53,7 @@ class Clone:
         """Run the script; return what it had done."""
         (self.directory / "log").unlink(missing_ok=True)
         process = self.start(*extras)
-        said, _ = process.communicate(timeout=20)
+        said, _ = process.communicate(timeout=120)
         assert process.returncode == 0, said
         log = self.directory / "log"
         done = log.read_text().splitlines() if log.exists() else []
@@ -70,7 +70,7 @@ class Clone:
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
         try:
-            process.communicate(timeout=20)
+            process.communicate(timeout=120)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -131,7 +131,7 @@ def test_an_environment_made_by_hand_is_kept(clone: Clone) -> None:
 def test_an_old_python_is_named(clone: Clone) -> None:
     clone.python.write_text("#!/bin/sh\necho '3.9.2 (default)'\nexit 1\n")
     process = clone.start()
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "3.11 or newer is needed" in said
     assert "3.9.2" in said
