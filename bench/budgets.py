@@ -342,6 +342,6 @@ BUDGETS: tuple[Budget, ...] = (
             figure("live", "swproxy", "core_percent_more", case=f"1000 {kind}, difference"),
             constant(1),
         )
-        for kind in ("streams", "metered streams")
+        for kind in ("idle streams", "idle metered streams")
     ),
 )
