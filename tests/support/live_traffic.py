@@ -23,7 +23,7 @@ meter = "tokens"
 [limits]
 requests = "600/minute burst 400"
 concurrent = 60
-tokens = "400000/day"
+tokens = "2500000/day"
 [limits.user]
 concurrent = 12
 """

@@ -22,8 +22,11 @@ async function follow() {
       await read();
       link("lost", "the feed has ended");
     } catch (error) {
-      if (error.name === "AbortError") await visible();
-      else link("lost", "not reached");
+      if (error.name === "AbortError") {
+        await visible();
+        continue;
+      }
+      link("lost", "not reached");
     }
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }
