@@ -40,8 +40,9 @@ class Clone:
         self.python.chmod(0o755)
 
     def start(self, *extras: str) -> "subprocess.Popen[str]":
+        # Whoever is started in the background ignores Ctrl-C, and so would all below it.
         return subprocess.Popen(
-            [self.directory / ".ci/venv", *extras],
+            ["env", "--default-signal=INT", self.directory / ".ci/venv", *extras],
             env={**os.environ, "PYTHON": str(self.python)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
