@@ -8,6 +8,7 @@ from swproxy.config.listen_address import TcpAddress
 from tests.support.live import look
 from tests.support.nginx import Nginx, free_port, run_nginx
 from tests.support.pages import block
+from tests.support.parts import require
 from tests.support.proxy import proxy
 from tests.support.shell import shell
 from tests.support.wire import authority
@@ -72,9 +73,10 @@ async def test_the_page_is_there_for_who_knows_the_password(tmp_path: Path) -> N
 
 
 def test_ssh_takes_the_tunnels_as_written() -> None:
+    ssh = require("ssh", "openssh-client")
     for line in block("tunnel").splitlines():
         done = subprocess.run(
-            ["ssh", "-G", *line.split()[1:]], capture_output=True, text=True, check=False
+            [ssh, "-G", *line.split()[1:]], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         assert "localforward 3001 " in done.stdout

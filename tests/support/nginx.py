@@ -26,6 +26,7 @@ pid {work}/nginx.pid;
 error_log {work}/main-error.log notice;
 events {{ worker_connections 1024; }}
 http {{
+    access_log {work}/main-access.log;
     client_body_temp_path {work}/body;
     proxy_temp_path {work}/proxy;
     fastcgi_temp_path {work}/fastcgi;
