@@ -12,7 +12,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,7 +202,8 @@ async def chromium(home: Path) -> AsyncIterator[Browser]:
         nursery.start_soon(browser.listen)
         try:
             yield browser
-            await browser.command("Browser.close")
+            with suppress(trio.EndOfChannel):  # it may be gone before it has said so
+                await browser.command("Browser.close")
             with trio.fail_after(ANSWER_SECONDS):
                 await process.wait()
         finally:

@@ -413,10 +413,13 @@ async function sure(what, whom, then, yes, path, said) {
   $("sure-whom").textContent = whom;
   $("sure-then").textContent = then;
   $("sure-yes").textContent = yes;
-  dialog.returnValue = "no";
   dialog.showModal();
-  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-  if (dialog.returnValue !== "yes") return;
+  // Not the dialog's close, which is told later, and then might be that of the one before.
+  const pressed = await new Promise((resolve) => {
+    dialog.firstElementChild.onsubmit = (event) => resolve(event.submitter.value);
+    dialog.oncancel = () => resolve("no");
+  });
+  if (pressed !== "yes") return;
   const answer = await post(path, said);
   if (!answer.ok) alert(await answer.text());
 }
