@@ -9,11 +9,13 @@ What stands in a line is the same in `json` and `logfmt`, name for name. `consol
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from time import gmtime, strftime
 from typing import Literal, Protocol
 
 from swproxy.proxy.record import Record
 
-__all__ = ["CONSOLE", "JSON", "LOGFMT", "MOST_PATH", "Format", "Level"]
+__all__ = ["CONSOLE", "JSON", "LOGFMT", "MOST_PATH", "Format", "Level", "timestamp"]
 
 Level = Literal["info", "warning", "error"]
 
@@ -23,6 +25,17 @@ MOST_PATH = 1024
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _text = json.encoder.encode_basestring_ascii
 _PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f]+")
+
+
+def timestamp(moment: float) -> str:
+    """Return a moment, in seconds since the epoch, as lines have it."""
+    second = int(moment)
+    return f"{_whole_seconds(second)}.{int((moment - second) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _whole_seconds(second: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
 
 
 class Format(Protocol):

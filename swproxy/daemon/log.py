@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import trio
 
 from swproxy.config.config import Server
-from swproxy.daemon.formats import CONSOLE, JSON, LOGFMT, Level
+from swproxy.daemon.formats import CONSOLE, JSON, LOGFMT, Level, timestamp
 from swproxy.daemon.lines import LineWriter
 from swproxy.daemon.repeats import Repeats
 from swproxy.proxy.record import Record
@@ -47,8 +47,6 @@ class Log:
         self._in_journal = under_journal(descriptor, os.environ)
         priority = _PRIORITY if self._in_journal else dict.fromkeys(_PRIORITY, "")
         self._prefix: Mapping[str, str] = priority
-        self._second = 0
-        self._clock = ""
         self._repeats = Repeats()
         self.configure(server)
 
@@ -104,12 +102,7 @@ class Log:
     def _now(self) -> str:
         if self._in_journal and self._format is LOGFMT:
             return ""
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._clock}.{int((now - second) * 1000):03d}Z"
+        return timestamp(time.time())
 
     def _dropped_line(self, count: int) -> str:
         return self._event_line("warning", "log-lines-dropped", {"count": count})

@@ -17,7 +17,7 @@ from typing import TypedDict
 
 import trio
 
-from swproxy.daemon.formats import JSON, MOST_PATH
+from swproxy.daemon.formats import JSON, MOST_PATH, timestamp
 from swproxy.daemon.frame import Stream
 from swproxy.daemon.metrics import FIRST_BYTE_BOUNDS, Metrics
 from swproxy.daemon.repeats import Repeats
@@ -143,7 +143,7 @@ class Reporter:
     def _lines(self, count: int, now: float) -> list[str]:
         fresh = list(self._recent)[-count:] if count > 0 else []
         wall = time.time() - now
-        return [JSON.request(record, _clock(wall + record.ended)) for record in fresh]
+        return [JSON.request(record, timestamp(wall + record.ended)) for record in fresh]
 
 
 def end_call(calls: Mapping[Standing, None], request_id: str) -> bool:
@@ -189,9 +189,3 @@ def _stream(record: Record, how: _Moved, now: float) -> Stream:
         bytes_down=down,
         tokens=tokens,
     )
-
-
-def _clock(moment: float) -> str:
-    """Return a moment as the log has it."""
-    clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(int(moment)))
-    return f"{clock}.{int(moment * 1000) % 1000:03d}Z"
