@@ -70,6 +70,23 @@ async def take_and_answer(end: End) -> None:
         await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
+class PausingApi:
+    """An upstream whose /stream says one word and waits to be told to go on; else it answers."""
+
+    def __init__(self) -> None:
+        self.go_on = trio.Event()
+
+    async def __call__(self, end: End) -> None:
+        while True:
+            head = await end.read_head()
+            if b" /stream" not in head.split(b"\r\n", 1)[0]:
+                await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                continue
+            await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfirst")
+            await self.go_on.wait()
+            await end.send(b"last")
+
+
 @asynccontextmanager
 async def upstream(
     handler: Handler = answer_ok, *, tls: bool = False, context: ssl.SSLContext | None = None

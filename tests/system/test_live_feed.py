@@ -10,27 +10,10 @@ import trio
 
 from tests.support.live import look
 from tests.support.running import Daemon, daemon
-from tests.support.upstream import upstream
-from tests.support.wire import API_KEY, APP_ID, SECRET, End
+from tests.support.upstream import PausingApi, upstream
+from tests.support.wire import API_KEY, APP_ID, SECRET
 
 workers = pytest.mark.parametrize("workers", [1, 2])
-
-
-class Api:
-    """An upstream whose /stream says five bytes, and four more when it is told to go on."""
-
-    def __init__(self) -> None:
-        self.go_on = trio.Event()
-
-    async def __call__(self, end: End) -> None:
-        while True:
-            head = await end.read_head()
-            if b" /stream" in head.split(b"\r\n", 1)[0]:
-                await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfirst")
-                await self.go_on.wait()
-                await end.send(b"last")
-            else:
-                await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
 async def admin(running: Daemon) -> trio.SocketStream:
@@ -39,7 +22,7 @@ async def admin(running: Daemon) -> trio.SocketStream:
 
 @workers
 async def test_it_tells_what_metrics_and_clients_tell(tmp_path: Path, workers: int) -> None:
-    api = Api()
+    api = PausingApi()
     async with upstream(api) as server, daemon(tmp_path, server=f"workers = {workers}") as running:
         clients = [await running.connect() for _ in range(8)]
         for client in clients:

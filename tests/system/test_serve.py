@@ -13,29 +13,12 @@ import trio
 
 from tests.support import ROOT
 from tests.support.running import Daemon, daemon, write_app
-from tests.support.upstream import upstream
+from tests.support.upstream import PausingApi, upstream
 from tests.support.wire import API_KEY, PATIENCE, SECRET, End, open_descriptors
 
 STREAMS = 'swproxy_active_streams{kind="http"}'
 CONNECTIONS = "swproxy_connections"
 workers = pytest.mark.parametrize("workers", [1, 2])
-
-
-class Api:
-    """An upstream: /stream says one word and waits to be told to go on, the rest is answered."""
-
-    def __init__(self) -> None:
-        self.go_on = trio.Event()
-
-    async def __call__(self, end: End) -> None:
-        while True:
-            head = await end.read_head()
-            if b" /stream" not in head.split(b"\r\n", 1)[0]:
-                await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-                continue
-            await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfirst")
-            await self.go_on.wait()
-            await end.send(b"last")
 
 
 async def open_stream(running: Daemon, url: str) -> End:
@@ -85,7 +68,7 @@ class Load:
 
 @workers
 async def test_fifty_reloads_under_load_fail_nobody(tmp_path: Path, workers: int) -> None:
-    api = Api()
+    api = PausingApi()
     async with (
         upstream(api) as server,
         daemon(tmp_path / "d", server=f"workers = {workers}") as running,
@@ -114,7 +97,7 @@ async def test_a_reload_changes_what_comes_and_a_broken_one_nothing(
     tmp_path: Path, workers: int
 ) -> None:
     async with (
-        upstream(Api()) as server,
+        upstream(PausingApi()) as server,
         daemon(tmp_path / "d", server=f"workers = {workers}") as running,
     ):
         client = await running.connect()
@@ -157,7 +140,7 @@ async def test_a_reload_says_what_needs_a_restart(tmp_path: Path) -> None:
 async def test_a_drain_refuses_the_new_and_finishes_the_old(
     tmp_path: Path, workers: int, number: signal.Signals
 ) -> None:
-    api = Api()
+    api = PausingApi()
     async with (
         upstream(api) as server,
         daemon(tmp_path / "d", server=f"workers = {workers}") as running,
@@ -190,7 +173,7 @@ async def test_a_second_signal_ends_at_once_and_cuts_what_is_left(
     tmp_path: Path, workers: int
 ) -> None:
     async with (
-        upstream(Api()) as server,
+        upstream(PausingApi()) as server,
         daemon(tmp_path / "d", server=f"workers = {workers}") as running,
     ):
         stream = await open_stream(running, server.url)
@@ -204,7 +187,7 @@ async def test_a_second_signal_ends_at_once_and_cuts_what_is_left(
 @workers
 async def test_a_drain_ends_when_its_time_is_over(tmp_path: Path, workers: int) -> None:
     async with (
-        upstream(Api()) as server,
+        upstream(PausingApi()) as server,
         daemon(tmp_path / "d", server=f"drain_seconds = 0.3\nworkers = {workers}") as running,
     ):
         stream = await open_stream(running, server.url)
@@ -214,7 +197,7 @@ async def test_a_drain_ends_when_its_time_is_over(tmp_path: Path, workers: int) 
 
 
 async def test_a_new_connection_in_a_drain_still_gets_its_first_answer(tmp_path: Path) -> None:
-    async with upstream(Api()) as server, daemon(tmp_path / "d") as running:
+    async with upstream(PausingApi()) as server, daemon(tmp_path / "d") as running:
         client = await running.connect()
         await until(running, CONNECTIONS, 1)
         running.process.send_signal(signal.SIGTERM)
@@ -226,7 +209,10 @@ async def test_a_new_connection_in_a_drain_still_gets_its_first_answer(tmp_path:
 
 
 async def test_metrics_are_the_sum_over_all_workers(tmp_path: Path) -> None:
-    async with upstream(Api()) as server, daemon(tmp_path / "d", server="workers = 2") as running:
+    async with (
+        upstream(PausingApi()) as server,
+        daemon(tmp_path / "d", server="workers = 2") as running,
+    ):
         clients = [await open_stream(running, server.url) for _ in range(40)]
         await until(running, STREAMS, 40)
         await until(running, CONNECTIONS, 40)
@@ -243,7 +229,10 @@ async def test_metrics_are_the_sum_over_all_workers(tmp_path: Path) -> None:
 
 
 async def test_connections_are_shared_evenly_between_workers(tmp_path: Path) -> None:
-    async with upstream(Api()) as server, daemon(tmp_path / "d", server="workers = 2") as running:
+    async with (
+        upstream(PausingApi()) as server,
+        daemon(tmp_path / "d", server="workers = 2") as running,
+    ):
         for _ in range(40):
             await open_stream(running, server.url)
         # Each stream is two sockets, so 40 more are ten streams more than an even share. Who is
@@ -261,7 +250,7 @@ async def test_connections_are_shared_evenly_between_workers(tmp_path: Path) -> 
 
 
 async def test_a_dead_worker_is_replaced_and_the_other_never_notices(tmp_path: Path) -> None:
-    api = Api()
+    api = PausingApi()
     async with upstream(api) as server, daemon(tmp_path / "d", server="workers = 2") as running:
         before = running.workers()
         streams = []
@@ -292,7 +281,7 @@ async def test_a_dead_worker_is_replaced_and_the_other_never_notices(tmp_path: P
 
 
 async def test_workers_that_lose_their_supervisor_drain(tmp_path: Path) -> None:
-    async with upstream(Api()), daemon(tmp_path / "d", server="workers = 2") as running:
+    async with upstream(PausingApi()), daemon(tmp_path / "d", server="workers = 2") as running:
         pids = running.workers()
         running.process.kill()
         await running.wait_ended()
@@ -310,7 +299,7 @@ def is_running(pid: int) -> bool:
 
 async def test_a_stalled_log_holds_up_no_request(tmp_path: Path) -> None:
     reading, writing = os.pipe()
-    async with upstream(Api()) as server, daemon(tmp_path / "d", log=writing) as running:
+    async with upstream(PausingApi()) as server, daemon(tmp_path / "d", log=writing) as running:
         os.close(writing)
         # Nobody reads the pipe after the line that tells the ports.
         said = b""
