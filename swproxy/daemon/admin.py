@@ -136,6 +136,8 @@ class Admin:
 
     async def _get(self, path: bytes, request: h11.Request, *, local: bool) -> Answer | None:
         """Return the answer, None for one that goes on."""
+        if path in (b"/live", b"/metrics") and self._guard.from_other_page(request):
+            return _NOT_OUR_PAGE
         if path in _FILES or path == b"/live":
             return self._show(path, request, local=local)
         if path == b"/metrics":

@@ -8,6 +8,8 @@
 - With `server.admin_token`, whatever tells of traffic asks for it: as a Bearer token, or as the
   cookie that the page is given for it. Without, the page is for this machine alone.
 - What changes something is asked by POST, with JSON, and by our own page: a browser says so.
+- What tells of traffic is not sent to a page of another site either. It could read none of it, but
+  take the places of those who look, and have numbers written out that nobody sees.
 """
 
 import hmac
@@ -80,15 +82,24 @@ class Guard:
     def from_own_page(self, request: h11.Request) -> bool:
         """Tell whether a browser says that a page of ours asks."""
         fields = _fields(request)
-        site, origin = fields.get(b"sec-fetch-site"), fields.get(b"origin")
+        site = fields.get(b"sec-fetch-site")
         if fields.get(b"content-type", b"").partition(b";")[0].strip() != b"application/json":
             return False  # which no other page's browser sends unasked
         if site is not None and site != b"same-origin":
             return False
-        if origin is None:
-            return site is not None
-        _, _, place = origin.partition(b"://")
-        return bool(place) and place == fields.get(b"host")
+        return site is not None if b"origin" not in fields else _from_host(fields)
+
+    def from_other_page(self, request: h11.Request) -> bool:
+        """Tell whether a browser says that a page asks which is not ours; to follow a link is not.
+
+        (W3C, Fetch Metadata Request Headers.)
+        """
+        fields = _fields(request)
+        site = fields.get(b"sec-fetch-site")
+        if site is None:
+            return b"origin" in fields and not _from_host(fields)
+        own = site in (b"same-origin", b"none")
+        return not own and fields.get(b"sec-fetch-dest") != b"document"
 
     def exchange(self, given: str, request: h11.Request) -> str | None:
         """Return the Set-Cookie for a token, None for a wrong one."""
@@ -114,6 +125,12 @@ class Guard:
 
 def _fields(request: h11.Request) -> Mapping[bytes, bytes]:
     return dict(request.headers)
+
+
+def _from_host(fields: Mapping[bytes, bytes]) -> bool:
+    """Tell whether the origin that asks is the host that is asked."""
+    _, _, place = fields[b"origin"].partition(b"://")
+    return bool(place) and place == fields.get(b"host")
 
 
 def _cookie(fields: Mapping[bytes, bytes]) -> str:

@@ -194,6 +194,29 @@ async def test_our_own_page_is_known_by_what_its_browser_says(lines: tuple[bytes
         assert (answer.status, answer.body) == (404, b"there is no such call under way\n")
 
 
+ELSEWHERE = {
+    "another site": (b"Sec-Fetch-Site: cross-site", b"Sec-Fetch-Dest: empty"),
+    "another port of this host": (b"Sec-Fetch-Site: same-site", b"Sec-Fetch-Dest: empty"),
+    "a frame": (b"Sec-Fetch-Site: cross-site", b"Sec-Fetch-Dest: iframe"),
+    "an older browser": (b"Origin: http://evil.test",),
+}
+
+
+@pytest.mark.parametrize("lines", ELSEWHERE.values(), ids=ELSEWHERE)
+async def test_another_page_makes_no_work_here(lines: tuple[bytes, ...]) -> None:
+    """It could read nothing of it, but take the places of those who look, and the loop's time."""
+    async with asked() as running:
+        for path in (b"/live", b"/metrics"):
+            assert (await ask(running, path, *lines)).status == 403
+
+
+async def test_a_link_on_another_page_leads_here() -> None:
+    followed = (b"Sec-Fetch-Site: cross-site", b"Sec-Fetch-Dest: document")
+    async with asked() as running:
+        for path in (b"/", b"/metrics"):
+            assert (await ask(running, path, *followed)).status == 200
+
+
 async def test_nothing_is_changed_but_where_that_is_configured() -> None:
     async with asked() as running:
         for path in (b"/end", b"/revoke"):
