@@ -29,6 +29,9 @@ _SWEEP_SECONDS = 60
 _KEPT_DAYS = 400
 """How long figures of a day are kept: a year, and the month that it is compared with."""
 
+_LAST_SNAPSHOTS = 10
+"""Enough for those who end as well; whoever goes on writes snapshots of its own."""
+
 _BATCH = 20
 """Accounts looked at at a time: others want to write in between."""
 
@@ -96,6 +99,21 @@ class Housekeeping:
             self._tell("snapshot-written", f"{snapshot} is written again.")
         self._snapshot_failed = False
         self._saved = version
+
+    def finish(self) -> None:
+        """Write a last snapshot unless another keeper does, and leave the lock to others.
+
+        Workers end together. Who writes down its last figures while another writes its last
+        snapshot does not get the lock; so that one looks again once it has let go of it.
+        """
+        seen = -1
+        for _ in range(_LAST_SNAPSHOTS):
+            version = self._version()
+            if version == seen or not self.elected():
+                return
+            seen = version
+            self.snapshot()
+            self.close()
 
     def close(self) -> None:
         """Leave the lock to another."""

@@ -120,8 +120,7 @@ class Keeper:
                 if self._writer is not None and current(self._place) == self._path:
                     self._write(holder, figures)
                     self._writer.execute("DELETE FROM streams WHERE holder = ?", (holder,))
-                    if self._house.elected():
-                        self._house.snapshot()
+                    self._house.finish()
         finally:
             self._close()
             self._house.close()

@@ -14,6 +14,8 @@ import trio
 from swproxy.quota import livefile
 from swproxy.quota.accounts import Account, Refused, Taken
 from swproxy.quota.checks import Budget, End, Places, Rate, Uses
+from swproxy.quota.figures import Figures
+from swproxy.quota.keeper import Keeper
 from swproxy.quota.ledger import Ledger, LedgerDown, Used
 from swproxy.quota.livefile import current
 from swproxy.quota.revocations import Revocation
@@ -89,6 +91,37 @@ def spoil(path: Path, *, start: int = 0) -> None:
         file.write(b"\xa5" * (size - start))
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def test_whoever_ends_while_the_last_snapshot_is_written_is_in_one(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers end together, and leave the snapshot to the one that has the lock."""
+    assert store.place.snapshot
+    clock = store.clock
+
+    def keeper() -> Keeper:
+        return Keeper(store.place, lambda: clock.now, lambda: clock.ticks, lambda *_: None)
+
+    one, two, first, later = keeper(), keeper(), Figures(), Figures()
+    for each in (one, two):
+        db, _ = each.open("", corrupted=False)
+        db.close()
+        each.turn("holder", Figures(), renew=False)
+    first.of(NOON, "chat", "41").add(Used(refused=1))
+    later.of(NOON, "chat", "42").add(Used(refused=1))
+    ends = [lambda: two.close("two", later)]
+
+    def write(db: sqlite3.Connection, snapshot: Path) -> None:
+        livefile.write_snapshot(db, snapshot)
+        while ends:
+            ends.pop()()
+
+    monkeypatch.setattr("swproxy.quota.housekeeping.write_snapshot", write)
+    one.close("one", first)
+    assert not ends
+    with contextlib.closing(sqlite3.connect(store.place.snapshot)) as db:
+        assert db.execute("SELECT user, refused FROM used").fetchall() == [("41", 1), ("42", 1)]
 
 
 async def test_after_a_restart_of_the_machine_counts_go_on_from_the_snapshot(
